@@ -1,0 +1,76 @@
+#include "util/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <syslog.h>
+
+#define MESSAGE_MAX 2048
+
+static const char *program_name = "weightfs";
+static enum log_level most_shown = LOG_LEVEL_INFO;
+static bool use_syslog;
+
+void log_init(const char *program, enum log_level most)
+{
+	program_name = program;
+	most_shown = most;
+}
+
+void log_to_syslog(void)
+{
+	openlog(program_name, LOG_PID, LOG_DAEMON);
+	use_syslog = true;
+}
+
+static void emit(enum log_level level, const char *message)
+{
+	static const int priorities[] = {
+		[LOG_LEVEL_ERROR] = LOG_ERR,
+		[LOG_LEVEL_WARNING] = LOG_WARNING,
+		[LOG_LEVEL_INFO] = LOG_INFO,
+		[LOG_LEVEL_DEBUG] = LOG_DEBUG,
+	};
+
+	if (level > most_shown)
+		return;
+	if (use_syslog)
+		syslog(priorities[level], "%s", message);
+	else
+		(void)fprintf(stderr, "%s: %s%s\n", program_name,
+			      level == LOG_LEVEL_WARNING ? "warning: " : "", message);
+}
+
+static void vemit(enum log_level level, const char *format, va_list args)
+{
+	char message[MESSAGE_MAX];
+
+	(void)vsnprintf(message, sizeof(message), format, args);
+	emit(level, message);
+}
+
+#define DEFINE_LOG(function, level)            \
+	void function(const char *format, ...) \
+	{                                      \
+		va_list args;                  \
+                                               \
+		va_start(args, format);        \
+		vemit(level, format, args);    \
+		va_end(args);                  \
+	}
+
+DEFINE_LOG(log_error, LOG_LEVEL_ERROR)
+DEFINE_LOG(log_warning, LOG_LEVEL_WARNING)
+DEFINE_LOG(log_info, LOG_LEVEL_INFO)
+DEFINE_LOG(log_debug, LOG_LEVEL_DEBUG)
+
+int log_errno(int err, const char *format, ...)
+{
+	char message[MESSAGE_MAX];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	log_error("%s: %s", message, strerrordesc_np(-err));
+	return err;
+}

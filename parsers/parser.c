@@ -1,0 +1,66 @@
+#include "parsers/parser.h"
+
+#include "parsers/formats.h"
+
+const struct parser_ops *const PARSERS[] = {
+	&parser_gguf,
+	&parser_safetensors,
+	NULL,
+};
+
+const struct parser_ops *parser_find(const char *name)
+{
+	for (size_t i = 0; PARSERS[i]; i++)
+		if (strcmp(PARSERS[i]->name, name) == 0)
+			return PARSERS[i];
+	return NULL;
+}
+
+static bool has_magic(struct reader *r, const struct parser_magic *magic)
+{
+	const uint8_t *bytes;
+
+	return reader_seek(r, "magic", magic->offset) == 0 &&
+	       reader_bytes(r, "magic", magic->len, &bytes) == 0 &&
+	       memcmp(bytes, magic->bytes, magic->len) == 0;
+}
+
+static bool recognises(const struct parser_ops *ops, struct reader *r)
+{
+	for (const struct parser_magic *m = ops->magics; m && m->bytes; m++)
+		if (has_magic(r, m))
+			return true;
+	r->pos = 0;
+	return ops->probe && ops->probe(r);
+}
+
+static bool promises(const struct parser_ops *ops, const char *file_name)
+{
+	size_t len = strlen(file_name);
+
+	for (const char *const *suffix = ops->suffixes; *suffix; suffix++) {
+		size_t n = strlen(*suffix);
+
+		if (len > n && strcmp(file_name + len - n, *suffix) == 0)
+			return true;
+	}
+	return false;
+}
+
+const struct parser_ops *parser_probe(struct reader *r)
+{
+	for (size_t i = 0; PARSERS[i]; i++)
+		if (recognises(PARSERS[i], r))
+			return PARSERS[i];
+	return NULL;
+}
+
+const struct parser_ops *parser_recognise(struct reader *r, const char *file_name)
+{
+	const struct parser_ops *ops = parser_probe(r);
+
+	for (size_t i = 0; !ops && file_name && PARSERS[i]; i++)
+		if (promises(PARSERS[i], file_name))
+			ops = PARSERS[i];
+	return ops;
+}
