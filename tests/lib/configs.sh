@@ -1,0 +1,247 @@
+# The configurations; sourced by tests/run. Each is a function config_NAME and is run in a
+# sub-shell with `set -e`, so that a build that fails ends it.
+
+CONFIGURATIONS=(lint gcc clang asan tsan tidy analyzer fuzz mount scale stress speed docs)
+declare -A ABOUT=(
+	[lint]="layers, formatting, words and places"
+	[gcc]="Release build with gcc, warnings are errors, unit tests"
+	[clang]="Release build with clang, warnings are errors, unit tests"
+	[asan]="unit and mount tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	[tsan]="unit tests and a mount stress under ThreadSanitizer"
+	[tidy]="clang-tidy"
+	[analyzer]="gcc -fanalyzer"
+	[fuzz]="libFuzzer targets, \$FUZZ_SECONDS each (60)"
+	[mount]="real mounts, read by real tools and libraries"
+	[scale]="a model of 92,000 tensors"
+	[stress]="64 threads faulting at once for \$STRESS_SECONDS (60)"
+	[speed]="first and second touch against plain libfuse and the source"
+	[docs]="man pages and README"
+)
+
+SOURCES=(fs parsers gpu mountctl tests)
+
+# Sanitizers of clang 14 need the old address layout; an empty list where that is refused.
+WRAPPER=()
+
+# build NAME COMPILER CMAKE_ARGUMENT...: into build-tests/NAME.
+build() {
+	local name=$1 compiler=$2
+
+	shift 2
+	step "configure $name" cmake -S . -B "$OUT/$name" -G Ninja -DCMAKE_C_COMPILER="$compiler" \
+		-DWEIGHTFS_WERROR=ON "$@"
+	step "build $name" cmake --build "$OUT/$name" -j 2
+}
+
+build_release() {
+	build gcc gcc -DCMAKE_BUILD_TYPE=Release
+}
+
+# ---- lint ----
+
+c_files() {
+	find "${SOURCES[@]}" -name '*.[ch]' | sort
+}
+
+check_format() {
+	c_files | xargs clang-format --dry-run -Werror
+}
+
+# The top level holds these and dotfiles; build directories are nobody's concern.
+check_top_level() {
+	local entry bad=0
+
+	for entry in *; do
+		case $entry in
+		fs | parsers | gpu | mountctl | tests | docs) ;;
+		CMakeLists.txt | README.md | LICENSE | build*) ;;
+		*) echo "$entry: not expected at the top level" && bad=1 ;;
+		esac
+	done
+	return $bad
+}
+
+# Places of one machine, and notes to oneself. The brackets keep this line from being found.
+check_words() {
+	! grep -rnIE '(^|[^a-z])/[w]ork/|/tmp/[b]uild-|\b(TO[D]O|FIX[M]E|XX[X])\b|--[i]ndex-url' \
+		"${SOURCES[@]}" docs .ci CMakeLists.txt README.md
+}
+
+check_scripts() {
+	local script
+
+	for script in tests/run .ci/run tests/lib/*.sh tests/lint/*.sh; do
+		bash -n "$script" || return 1
+	done
+	"$VENV/bin/python" -m compileall -q -f tests
+}
+
+config_lint() {
+	step "layers: who includes what" tests/lint/check_layers.sh || :
+	step "clang-format" check_format || :
+	step "top level" check_top_level || :
+	step "words" check_words || :
+	step "scripts parse" check_scripts || :
+	step "sizes" python3 tests/lint/metrics.py fs parsers gpu mountctl || :
+	cat "$(log_name sizes)"
+}
+
+# ---- compilers ----
+
+config_gcc() {
+	build_release
+	run_ctest "$OUT/gcc"
+}
+
+config_clang() {
+	build clang clang -DCMAKE_BUILD_TYPE=Release
+	run_ctest "$OUT/clang"
+}
+
+run_tidy() {
+	c_files | grep '\.c$' | grep -v '^tests/fuzz/' |
+		xargs -P 2 -n 4 clang-tidy -p "$OUT/clang" --quiet --warnings-as-errors='*'
+}
+
+config_tidy() {
+	build clang clang -DCMAKE_BUILD_TYPE=Release
+	step "clang-tidy" run_tidy
+}
+
+config_analyzer() {
+	build analyzer gcc -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-fanalyzer -DBUILD_TESTING=OFF
+}
+
+# ---- sanitizers ----
+
+old_address_layout() {
+	if setarch -R true 2>/dev/null; then
+		WRAPPER=(setarch -R)
+	fi
+}
+
+no_reports() {
+	local found=0 report
+
+	for report in "$1".*; do
+		[ -e "$report" ] || continue
+		head -n 60 "$report"
+		found=1
+	done
+	return $found
+}
+
+# sanitized_build NAME SANITIZERS
+sanitized_build() {
+	old_address_layout
+	rm -f "$LOGS/$1-report."*
+	build "$1" clang -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_C_FLAGS=-O1 -g" -DWEIGHTFS_SANITIZE="$2"
+}
+
+config_asan() {
+	sanitized_build asan address,undefined
+	export ASAN_OPTIONS=log_path=$LOGS/asan-report:detect_stack_use_after_return=1
+	export UBSAN_OPTIONS=log_path=$LOGS/asan-report:print_stacktrace=1
+	run_ctest "$OUT/asan" || :
+	WEIGHTFS_BIN_DIR=$OUT/asan/bin WEIGHTFS_SANITIZED=1 run_pytest mount tests/mount || :
+	step "no reports" no_reports "$LOGS/asan-report"
+}
+
+config_tsan() {
+	sanitized_build tsan thread
+	export TSAN_OPTIONS=log_path=$LOGS/tsan-report:history_size=4
+	run_ctest "$OUT/tsan" || :
+	WEIGHTFS_BIN_DIR=$OUT/tsan/bin WEIGHTFS_SANITIZED=1 STRESS_SECONDS=${TSAN_SECONDS:-20} \
+		run_pytest stress tests/stress tests/mount/test_changed_source.py \
+		tests/mount/test_lifecycle.py || :
+	step "no reports" no_reports "$LOGS/tsan-report"
+}
+
+# ---- fuzzing ----
+
+# fuzz_target PROGRAM: seeds and earlier findings stand in tests/corpus/FORMAT.
+fuzz_target() {
+	local format seeds=() findings=$OUT/fuzz-findings grown
+
+	format=$(basename "$1")
+	format=${format#fuzz_}
+	grown=$OUT/fuzz-corpus/$format
+	mkdir -p "$grown" "$findings"
+	[ ! -d "tests/corpus/$format" ] || mapfile -t seeds < <(find "tests/corpus/$format" -type d)
+	"$1" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+		-artifact_prefix="$findings/$format-" "$grown" "${seeds[@]}"
+}
+
+config_fuzz() {
+	local target
+
+	build fuzz clang -DCMAKE_BUILD_TYPE=Debug -DWEIGHTFS_FUZZ=ON \
+		-DWEIGHTFS_SANITIZE=address,undefined "-DCMAKE_C_FLAGS=-O1 -g -fsanitize=fuzzer-no-link"
+	for target in "$OUT"/fuzz/bin/fuzz_*; do
+		# Two at a time: one for each core of a small machine.
+		while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+			wait -n || :
+		done
+		step "$(basename "$target"), ${FUZZ_SECONDS:-60} s" fuzz_target "$target" &
+	done
+	wait
+}
+
+# ---- mounts ----
+
+config_mount() {
+	build_release
+	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest mount tests/mount
+}
+
+config_scale() {
+	build_release
+	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest scale -s tests/scale
+}
+
+config_stress() {
+	build_release
+	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest stress -s tests/stress
+}
+
+config_speed() {
+	build_release
+	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest speed -s tests/speed
+}
+
+# ---- docs ----
+
+lint_man_pages() {
+	local pages
+
+	mapfile -t pages < <(find docs -name '*.[1-8]')
+	[ ${#pages[@]} -gt 0 ] && mandoc -T lint -W warning "${pages[@]}"
+}
+
+# Every file that the documents point to with a relative link.
+check_links() {
+	local page link bad=0
+
+	for page in README.md docs/*.md; do
+		while read -r link; do
+			[ -e "$(dirname "$page")/$link" ] || { echo "$page: $link: no such file" && bad=1; }
+		done < <(grep -oE '\]\([^)#:]+' "$page" | cut -c3-)
+	done
+	return $bad
+}
+
+# The programs and scripts that the README tells a person to type.
+check_readme_commands() {
+	local command
+
+	grep -oE '^ *(\$ )?\./[a-z/_]+' README.md | sed 's/^ *\(\$ \)\?//' | sort -u |
+		while read -r command; do
+			[ -x "$command" ] || { echo "README.md: $command: no such command" && return 1; }
+		done
+}
+
+config_docs() {
+	step "man pages" lint_man_pages || :
+	step "links" check_links || :
+	step "commands of the README exist" check_readme_commands || :
+}
