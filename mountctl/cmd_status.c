@@ -1,0 +1,241 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "mountctl/command.h"
+#include "mountctl/daemon.h"
+#include "mountctl/mounts.h"
+#include "mountctl/text.h"
+#include "util/size.h"
+
+static void title(const char *text)
+{
+	(void)printf("%s%s%s\n", text_style(TEXT_BOLD), text, text_style(TEXT_PLAIN));
+}
+
+static void line_text(const char *label, const char *text)
+{
+	(void)printf("  %-12s %s\n", label, text);
+}
+
+static void line_string(const char *label, struct json string)
+{
+	CLEANUP(free_ptr) char *text = json_dup_printable(string);
+
+	if (json_type(string) == JSON_STRING)
+		line_text(label, text ? text : "");
+}
+
+static void line_count(const char *label, uint64_t count)
+{
+	(void)printf("  %-12s %" PRIu64 "\n", label, count);
+}
+
+static void line_size(const char *label, uint64_t bytes)
+{
+	char text[SIZE_TEXT_MAX];
+
+	if (bytes < 1024)
+		line_text(label, size_format(bytes, text));
+	else
+		(void)printf("  %-12s %s (%" PRIu64 " bytes)\n", label,
+			     size_format(bytes, text), bytes);
+}
+
+static void print_shards(struct json shards)
+{
+	struct json_iter iter = json_iter(shards);
+	struct json shard;
+
+	while (json_next(&iter, NULL, &shard)) {
+		CLEANUP(free_ptr)
+		char *name = json_dup_printable(json_get(shard, "name"));
+		bool ok = json_equals(json_get(shard, "state"), "ok");
+		char size[SIZE_TEXT_MAX];
+
+		(void)size_format(json_u64(json_get(shard, "size")), size);
+		(void)printf("  %-12s %s, %s%s%s%s\n", "file", name ? name : "", size,
+			     ok ? "" : text_style(TEXT_RED),
+			     ok ? "" : ", changed: its tensors cannot be read any more",
+			     ok ? "" : text_style(TEXT_PLAIN));
+	}
+}
+
+static void print_model(struct json status)
+{
+	struct json_iter iter = json_iter(json_get(status, "warnings"));
+	uint64_t skipped = json_u64(json_get(status, "skipped_count"));
+	struct json warning;
+
+	title("model");
+	line_string("name", json_get(status, "name"));
+	line_string("source", json_get(status, "source"));
+	line_string("mounted at", json_get(status, "mountpoint"));
+	line_string("format", json_get(status, "format"));
+	line_count("tensors", json_u64(json_get(status, "tensor_count")));
+	line_size("size", json_u64(json_get(status, "total_bytes")));
+	print_shards(json_get(status, "shards"));
+	if (skipped > 0)
+		line_count("skipped", skipped);
+	while (json_next(&iter, NULL, &warning))
+		line_string("warning", warning);
+}
+
+static void print_backings(struct json backings)
+{
+	struct json_iter iter = json_iter(backings);
+	struct json name;
+	struct json backing;
+
+	title("backing");
+	while (json_next(&iter, &name, &backing)) {
+		CLEANUP(free_ptr) char *label = json_dup_printable(name);
+		char size[SIZE_TEXT_MAX];
+
+		(void)printf("  %-12s %" PRIu64 " tensors, %s\n", label ? label : "",
+			     json_u64(json_get(backing, "tensors")),
+			     size_format(json_u64(json_get(backing, "bytes")), size));
+	}
+}
+
+/* `value` of something a second, since the mount. */
+static double rate(uint64_t value, double seconds)
+{
+	return seconds > 0.001 ? (double)value / seconds : 0;
+}
+
+static void print_requests(struct json requests)
+{
+	struct json_iter iter = json_iter(requests);
+	struct json name;
+	struct json count;
+	bool first = true;
+
+	(void)printf("  %-12s ", "requests");
+	while (json_next(&iter, &name, &count)) {
+		CLEANUP(free_ptr) char *label = json_dup_printable(name);
+
+		if (json_u64(count) == 0)
+			continue;
+		(void)printf("%s%s %" PRIu64, first ? "" : ", ", label ? label : "",
+			     json_u64(count));
+		first = false;
+	}
+	(void)printf("%s\n", first ? "none" : "");
+}
+
+static void print_reads(struct json status)
+{
+	struct json reads = json_get(status, "reads");
+	double uptime = json_double(json_get(status, "uptime_s"));
+	uint64_t count = json_u64(json_get(reads, "count"));
+	uint64_t bytes = json_u64(json_get(reads, "bytes"));
+	uint64_t errors = json_u64(json_get(reads, "errors"));
+	char size[SIZE_TEXT_MAX];
+	char per_second[SIZE_TEXT_MAX];
+
+	title("reads");
+	(void)printf("  %-12s %" PRIu64 ", %.1f/s since mounted\n", "reads", count,
+		     rate(count, uptime));
+	(void)printf("  %-12s %s, %s/s since mounted\n", "bytes",
+		     size_format(bytes, size),
+		     size_format((uint64_t)rate(bytes, uptime), per_second));
+	(void)printf("  %-12s %s%" PRIu64 "%s\n", "errors",
+		     errors ? text_style(TEXT_RED) : "", errors,
+		     errors ? text_style(TEXT_PLAIN) : "");
+	print_requests(json_get(status, "requests"));
+}
+
+static void print_options(struct json status)
+{
+	struct json options = json_get(status, "options");
+	struct json readahead = json_get(status, "readahead");
+	struct json passthrough = json_get(status, "passthrough");
+	struct json gpu = json_get(status, "gpu");
+
+	title("options");
+	line_string("backing", json_get(options, "backing"));
+	line_count("threads", json_u64(json_get(options, "threads")));
+	line_size("read-ahead", json_u64(json_get(readahead, "bytes")));
+	line_text("allow_other",
+		  json_is_true(json_get(options, "allow_other")) ? "yes" : "no");
+	(void)printf("  %-12s %" PRIu64 ":%" PRIu64 "\n", "owner",
+		     json_u64(json_get(options, "uid")),
+		     json_u64(json_get(options, "gid")));
+	if (json_is_true(json_get(passthrough, "available")))
+		line_text("passthrough", "available");
+	else
+		line_string("passthrough", json_get(passthrough, "reason"));
+	line_string("gpu driver", json_get(gpu, "driver"));
+}
+
+static void print_daemon(struct json status)
+{
+	uint64_t uptime = (uint64_t)fmax(json_double(json_get(status, "uptime_s")), 0);
+
+	title("daemon");
+	line_count("pid", json_u64(json_get(status, "pid")));
+	line_string("version", json_get(status, "version"));
+	(void)printf("  %-12s %" PRIu64 "d %02u:%02u:%02u\n", "uptime", uptime / 86400,
+		     (unsigned int)(uptime / 3600 % 24), (unsigned int)(uptime / 60 % 60),
+		     (unsigned int)(uptime % 60));
+}
+
+static enum command_status show(struct json status, bool json)
+{
+	if (json) {
+		(void)printf("%.*s\n", (int)status.len, status.at);
+		return command_finish();
+	}
+	print_model(status);
+	print_backings(json_get(status, "backings"));
+	print_reads(status);
+	print_options(status);
+	print_daemon(status);
+	return command_finish();
+}
+
+static enum command_status show_status_of(const char *path, bool json)
+{
+	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
+	CLEANUP(daemon_answer_fini) struct daemon_answer answer = { 0 };
+	CLEANUP(free_ptr) char *absolute = NULL;
+	const struct mount *mount;
+	const char *below;
+
+	if (mounts_read(&mounts) < 0)
+		return COMMAND_FAILED;
+	absolute = mounts_absolute_path(&mounts, path);
+	mount = absolute ? mounts_containing(&mounts, absolute, &below) : NULL;
+	if (!mount) {
+		(void)text_error(path, "not a weightfs mount", 0);
+		return COMMAND_FAILED;
+	}
+	if (daemon_require(mount, &answer) < 0)
+		return COMMAND_FAILED;
+	return show(answer.status, json);
+}
+
+static enum command_status run(int argc, char **argv, bool json)
+{
+	static const struct option long_options[] = { COMMAND_COMMON_OPTIONS, { 0 } };
+	enum command_status status;
+	int option;
+
+	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
+	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
+		if (command_common_option(&COMMAND_STATUS, option, &json, &status))
+			return status;
+	if (argc - optind != 1)
+		return command_wrong_usage(&COMMAND_STATUS, "needs one mount point");
+	return show_status_of(argv[optind], json);
+}
+
+const struct command COMMAND_STATUS = {
+	.name = "status",
+	.usage = "MOUNTPOINT",
+	.summary = "show what a mount holds and how it is read",
+	.help = "With --json the document of MOUNTPOINT/.weightfs/stats.json.\n",
+	.run = run,
+};

@@ -1,0 +1,202 @@
+#include "mountctl/daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include "ctl_proto.h"
+#include "mountctl/guard.h"
+#include "mountctl/text.h"
+#include "util/log.h"
+
+#define STATS_FILE ".weightfs/stats.json"
+
+/* Far above any status document. */
+#define REPLY_MAX ((size_t)16 << 20)
+
+void daemon_answer_fini(struct daemon_answer *answer)
+{
+	strbuf_fini(&answer->text);
+}
+
+const char *daemon_state_name(enum daemon_state state)
+{
+	static const char *const names[] = {
+		[DAEMON_OK] = "ok",
+		[DAEMON_DEAD] = "dead",
+		[DAEMON_NO_ANSWER] = "no answer",
+		[DAEMON_NO_ACCESS] = "no access",
+	};
+
+	return names[state];
+}
+
+static enum daemon_state state_of_error(int r)
+{
+	switch (-r) {
+	case ENOTCONN:
+	case ECONNABORTED:
+		return DAEMON_DEAD;
+	case EACCES:
+	case EPERM:
+		return DAEMON_NO_ACCESS;
+	default:
+		return DAEMON_NO_ANSWER;
+	}
+}
+
+/* `mountpoint`/`name`, or 0 if out of memory. */
+static char *below(const char *mountpoint, const char *name)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s", strcmp(mountpoint, "/") == 0 ? "" : mountpoint,
+			name) < 0
+		       ? NULL
+		       : path;
+}
+
+static int guarded(guard_fn *fn, const char *mountpoint, const char *name, int timeout_ms,
+		   struct strbuf *out)
+{
+	CLEANUP(free_ptr) char *path = below(mountpoint, name);
+
+	return path ? guard_run(fn, path, timeout_ms, out) : -ENOMEM;
+}
+
+static int set_timeouts(int fd, int timeout_ms)
+{
+	struct timeval limit = {
+		.tv_sec = timeout_ms / 1000,
+		.tv_usec = (suseconds_t)(timeout_ms % 1000) * 1000,
+	};
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Connects `fd`. The link stands in a file system that its owner made up, so what it
+ * leads to must be a process of that user: a root mountctl is not sent to other sockets.
+ */
+static int connect_to(int fd, const char *path, uid_t owner, pid_t *pid)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	if (*path != '/')
+		return -ENOENT;
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return -errno;
+	if (peer.uid != owner && peer.uid != 0)
+		return -EACCES;
+	*pid = peer.pid;
+	return 0;
+}
+
+static int exchange(int fd, const char *request, struct strbuf *reply)
+{
+	char piece[65536];
+	ssize_t n;
+
+	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	while ((n = recv(fd, piece, sizeof(piece), 0)) > 0) {
+		strbuf_add(reply, piece, (size_t)n);
+		if (reply->len > REPLY_MAX)
+			return -EBADMSG;
+	}
+	if (n < 0)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	return reply->err;
+}
+
+/* Fills the answer's pid, text and status. */
+static int ask_socket(const char *path, uid_t owner, int timeout_ms,
+		      struct daemon_answer *answer)
+{
+	CLEANUP(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct json reply;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = set_timeouts(fd, timeout_ms);
+	if (r == 0)
+		r = connect_to(fd, path, owner, &answer->pid);
+	if (r == 0)
+		r = exchange(fd, "{\"command\": \"status\"}\n", &answer->text);
+	if (r < 0)
+		return r;
+	if (answer->text.len == 0 ||
+	    json_parse(answer->text.data, answer->text.len, &reply) < 0 ||
+	    !json_is_true(json_get(reply, "ok")))
+		return -EBADMSG;
+	answer->status = json_get(reply, "status");
+	return json_type(answer->status) == JSON_OBJECT ? 0 : -EBADMSG;
+}
+
+/* The same document as a file, for whom the socket is closed. */
+static int ask_file(const struct mount *mount, int timeout_ms,
+		    struct daemon_answer *answer)
+{
+	int r;
+
+	strbuf_fini(&answer->text);
+	r = guarded(guard_read_file, mount->mountpoint, STATS_FILE, timeout_ms,
+		    &answer->text);
+	if (r < 0)
+		return r;
+	if (answer->text.len == 0)
+		return -EBADMSG;
+	r = json_parse(answer->text.data, answer->text.len, &answer->status);
+	if (r == 0 && json_type(answer->status) != JSON_OBJECT)
+		r = -EBADMSG;
+	return r;
+}
+
+void daemon_ask(const struct mount *mount, int timeout_ms, struct daemon_answer *answer)
+{
+	CLEANUP(strbuf_fini) struct strbuf socket_path = { 0 };
+	int r;
+
+	*answer = (struct daemon_answer){ 0 };
+	r = guarded(guard_read_link, mount->mountpoint, CTL_SOCKET_LINK, timeout_ms,
+		    &socket_path);
+	if (r == 0)
+		r = ask_socket(socket_path.data ? socket_path.data : "", mount->user_id,
+			       timeout_ms, answer);
+	if (r < 0 && r != -ETIMEDOUT && state_of_error(r) != DAEMON_DEAD)
+		r = ask_file(mount, timeout_ms, answer);
+	if (r < 0)
+		answer->status = (struct json){ 0 };
+	answer->state = r < 0 ? state_of_error(r) : DAEMON_OK;
+}
+
+int daemon_require(const struct mount *mount, struct daemon_answer *answer)
+{
+	daemon_ask(mount, CTL_TIMEOUT_MS, answer);
+	switch (answer->state) {
+	case DAEMON_OK:
+		return 0;
+	case DAEMON_DEAD:
+		(void)text_error(mount->mountpoint,
+				 "the daemon is gone: unmount with 'mountctl umount'", 0);
+		return -ENOTCONN;
+	case DAEMON_NO_ACCESS:
+		return text_error(mount->mountpoint, "ask the daemon", EACCES);
+	case DAEMON_NO_ANSWER:
+	default:
+		(void)text_error(mount->mountpoint, "the daemon does not answer", 0);
+		return -ETIMEDOUT;
+	}
+}

@@ -1,0 +1,37 @@
+/* Talks to the daemon behind a mount, and never waits longer than it was told. */
+#ifndef MOUNTCTL_DAEMON_H
+#define MOUNTCTL_DAEMON_H
+
+#include <sys/types.h>
+
+#include "mountctl/json.h"
+#include "mountctl/mounts.h"
+#include "util/strbuf.h"
+
+enum daemon_state {
+	DAEMON_OK,
+	DAEMON_DEAD,      /* it is gone; each access to the mount fails */
+	DAEMON_NO_ANSWER, /* it may hang, or does not speak our protocol */
+	DAEMON_NO_ACCESS, /* another user's mount, without allow_other */
+};
+
+struct daemon_answer {
+	enum daemon_state state;
+	pid_t pid; /* the process at the other end as the kernel knows it; 0 if unknown */
+	struct strbuf text;
+	struct json status; /* lies in `text`; no value unless the state is DAEMON_OK */
+};
+
+/* Asks for the status document; docs/status.md describes it. `answer` is filled in any
+ * case and finished by the caller. */
+void daemon_ask(const struct mount *mount, int timeout_ms, struct daemon_answer *answer);
+
+void daemon_answer_fini(struct daemon_answer *answer);
+
+/* "ok", "dead", "no answer", "no access". */
+const char *daemon_state_name(enum daemon_state state);
+
+/* Asks, and logs what is wrong unless the state is DAEMON_OK. 0 or a negative errno. */
+MUST_CHECK int daemon_require(const struct mount *mount, struct daemon_answer *answer);
+
+#endif

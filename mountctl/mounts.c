@@ -1,0 +1,290 @@
+#include "mountctl/mounts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "ctl_proto.h"
+#include "mountctl/text.h"
+#include "util/strbuf.h"
+
+#define MOUNTINFO "/proc/self/mountinfo"
+
+/* As the kernel: more links in one path are a loop. */
+#define LINKS_MAX 40
+
+static void close_stream(FILE **stream)
+{
+	if (*stream)
+		(void)fclose(*stream);
+}
+
+static void mount_fini(struct mount *mount)
+{
+	free(mount->mountpoint);
+	free(mount->source);
+	free(mount->fs_type);
+}
+
+void mounts_fini(struct mounts *mounts)
+{
+	for (size_t i = 0; i < mounts->count; i++)
+		mount_fini(&mounts->list[i]);
+	free(mounts->list);
+	*mounts = (struct mounts){ 0 };
+}
+
+static bool is_octal_escape(const char *text)
+{
+	return text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' &&
+	       text[2] <= '7' && text[3] >= '0' && text[3] <= '7';
+}
+
+/* The kernel writes space, tab, newline, '\\' and '#' as \ooo. */
+static char *dup_unescaped(const char *field)
+{
+	char *copy = strdup(field);
+	char *out = copy;
+
+	if (!copy)
+		return NULL;
+	while (*field != '\0') {
+		if (!is_octal_escape(field)) {
+			*out++ = *field++;
+			continue;
+		}
+		*out++ = (char)((field[1] - '0') << 6 | (field[2] - '0') << 3 |
+				(field[3] - '0'));
+		field += 4;
+	}
+	*out = '\0';
+	return copy;
+}
+
+static uid_t parse_user_id(const char *options)
+{
+	const char *user_id = options ? strstr(options, "user_id=") : NULL;
+
+	return user_id ? (uid_t)strtoul(user_id + strlen("user_id="), NULL, 10) : 0;
+}
+
+/* `36 35 98:0 /root /mountpoint options [optional...] - type source super-options`.
+ * 1 for a mount, 0 for a line of another shape, -ENOMEM. */
+static int parse_line(char *line, struct mount *mount)
+{
+	char *save = NULL;
+	char *separator = strstr(line, " - ");
+	const char *mountpoint = NULL;
+	const char *fs_type;
+	const char *source;
+	const char *options;
+
+	if (!separator)
+		return 0;
+	*separator = '\0';
+	for (int i = 0; i < 5; i++)
+		mountpoint = strtok_r(i == 0 ? line : NULL, " ", &save);
+	fs_type = strtok_r(separator + 3, " ", &save);
+	source = strtok_r(NULL, " ", &save);
+	options = strtok_r(NULL, " ", &save);
+	if (!mountpoint || !source)
+		return 0;
+	*mount = (struct mount){
+		.mountpoint = dup_unescaped(mountpoint),
+		.source = dup_unescaped(source),
+		.fs_type = dup_unescaped(fs_type),
+		.user_id = parse_user_id(options),
+	};
+	if (mount->mountpoint && mount->source && mount->fs_type)
+		return 1;
+	mount_fini(mount);
+	return -ENOMEM;
+}
+
+int mounts_parse(char *text, struct mounts *mounts)
+{
+	struct mounts found = { 0 };
+	char *save = NULL;
+
+	for (char *line = strtok_r(text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		struct mount *list =
+			reallocarray(found.list, found.count + 1, sizeof(*found.list));
+		int r;
+
+		if (list)
+			found.list = list;
+		r = list ? parse_line(line, &list[found.count]) : -ENOMEM;
+		if (r < 0) {
+			mounts_fini(&found);
+			return r;
+		}
+		found.count += (size_t)r;
+	}
+	*mounts = found;
+	return 0;
+}
+
+int mounts_read(struct mounts *mounts)
+{
+	CLEANUP(close_stream) FILE *stream = fopen(MOUNTINFO, "re");
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	char piece[4096];
+	size_t n;
+	int r;
+
+	if (!stream)
+		return text_error(MOUNTINFO, "open", errno);
+	while ((n = fread(piece, 1, sizeof(piece), stream)) > 0)
+		strbuf_add(&text, piece, n);
+	if (ferror(stream))
+		return text_error(MOUNTINFO, "read", EIO);
+	r = text.err ? text.err : mounts_parse(text.data ? text.data : piece, mounts);
+	return r < 0 ? text_error(MOUNTINFO, "read", -r) : 0;
+}
+
+bool mount_is_weightfs(const struct mount *mount)
+{
+	return strcmp(mount->fs_type, CTL_FS_TYPE) == 0;
+}
+
+const struct mount *mounts_at(const struct mounts *mounts, const char *path)
+{
+	for (size_t i = mounts->count; i > 0; i--)
+		if (strcmp(mounts->list[i - 1].mountpoint, path) == 0)
+			return &mounts->list[i - 1];
+	return NULL;
+}
+
+bool mounts_path_is_below(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	if (strcmp(dir, "/") == 0)
+		return *path == '/';
+	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+const struct mount *mounts_containing(const struct mounts *mounts, const char *path,
+				      const char **below)
+{
+	const struct mount *best = NULL;
+
+	for (size_t i = mounts->count; i > 0; i--) {
+		const struct mount *mount = &mounts->list[i - 1];
+
+		if (mounts_path_is_below(path, mount->mountpoint) &&
+		    (!best || strlen(mount->mountpoint) > strlen(best->mountpoint)))
+			best = mount;
+	}
+	if (!best || !mount_is_weightfs(best))
+		return NULL;
+	*below = path + strlen(best->mountpoint);
+	while (**below == '/')
+		(*below)++;
+	return best;
+}
+
+/* A path that is followed component by component. */
+struct walk {
+	struct strbuf
+		done; /* what is resolved: absolute, no trailing '/', "" for the root */
+	char *rest;
+	int links;
+	bool in_mount; /* no link is followed any more */
+};
+
+static void pop_component(struct walk *walk)
+{
+	while (walk->done.len > 0 && walk->done.data[walk->done.len - 1] != '/')
+		walk->done.len--;
+	if (walk->done.len > 0)
+		walk->done.len--;
+	if (walk->done.data)
+		walk->done.data[walk->done.len] = '\0';
+}
+
+/* Puts the target of a link in front of what is left. 0 or -ENOMEM. */
+static int follow(struct walk *walk, const char *target)
+{
+	char *rest;
+
+	if (asprintf(&rest, "%s/%s", target, walk->rest) < 0)
+		return -ENOMEM;
+	free(walk->rest);
+	walk->rest = rest;
+	pop_component(walk);
+	if (*target == '/') {
+		walk->done.len = 0;
+		walk->done.data[0] = '\0';
+	}
+	return 0;
+}
+
+/* `component` was appended to what is done: follows it if it is a link. 0 or -ENOMEM. */
+static int enter(const struct mounts *mounts, struct walk *walk)
+{
+	const struct mount *mount = mounts_at(mounts, walk->done.data);
+	char target[PATH_MAX];
+	ssize_t len;
+
+	if (mount && mount_is_weightfs(mount))
+		walk->in_mount = true;
+	if (walk->in_mount || walk->links == LINKS_MAX)
+		return 0;
+	len = readlink(walk->done.data, target, sizeof(target) - 1);
+	if (len < 0)
+		return 0;
+	target[len] = '\0';
+	walk->links++;
+	return follow(walk, target);
+}
+
+static int step(const struct mounts *mounts, struct walk *walk)
+{
+	char *component = walk->rest + strspn(walk->rest, "/");
+	size_t len = strcspn(component, "/");
+	bool is_dot = len == 1 && component[0] == '.';
+	bool is_dot_dot = len == 2 && memcmp(component, "..", 2) == 0;
+
+	if (len > 0 && !is_dot && !is_dot_dot) {
+		strbuf_add_char(&walk->done, '/');
+		strbuf_add(&walk->done, component, len);
+	}
+	memmove(walk->rest, component + len, strlen(component + len) + 1);
+	if (walk->done.err)
+		return walk->done.err;
+	if (is_dot_dot)
+		pop_component(walk);
+	if (len == 0 || is_dot || is_dot_dot)
+		return 0;
+	return enter(mounts, walk);
+}
+
+static char *walk_path(const struct mounts *mounts, struct walk *walk)
+{
+	while (walk->rest && *walk->rest != '\0')
+		if (step(mounts, walk) < 0)
+			return NULL;
+	if (!walk->rest)
+		return NULL;
+	if (walk->done.len == 0)
+		strbuf_add_char(&walk->done, '/');
+	return strbuf_steal(&walk->done);
+}
+
+char *mounts_absolute_path(const struct mounts *mounts, const char *path)
+{
+	CLEANUP(free_ptr) char *cwd = *path == '/' ? NULL : get_current_dir_name();
+	struct walk walk = { 0 };
+	char *absolute;
+
+	if (*path == '/')
+		walk.rest = strdup(path);
+	else if (asprintf(&walk.rest, "%s/%s", cwd ? cwd : "", path) < 0)
+		walk.rest = NULL;
+	absolute = walk_path(mounts, &walk);
+	strbuf_fini(&walk.done);
+	free(walk.rest);
+	return absolute;
+}

@@ -1,0 +1,53 @@
+/*
+ * The weightfs mounts of this machine, from /proc/self/mountinfo. Nothing here touches a
+ * mounted file, so nothing waits for a daemon that is dead or hung.
+ */
+#ifndef MOUNTCTL_MOUNTS_H
+#define MOUNTCTL_MOUNTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "util/macros.h"
+
+struct mount {
+	char *mountpoint;
+	char *source;
+	char *fs_type;
+	uid_t user_id; /* who mounted it, as the kernel says in user_id= */
+};
+
+struct mounts {
+	struct mount
+		*list; /* as the kernel lists them: a later one hides an earlier one */
+	size_t count;
+};
+
+/* Reads all mounts, of every type. 0, or a negative errno with a message logged. */
+MUST_CHECK int mounts_read(struct mounts *mounts);
+
+/* The same from text, for tests. Lines that are no mountinfo lines are skipped.
+ * 0 or -ENOMEM. */
+MUST_CHECK int mounts_parse(char *text, struct mounts *mounts);
+
+void mounts_fini(struct mounts *mounts);
+
+bool mount_is_weightfs(const struct mount *mount);
+
+/* The topmost mount at just this absolute path, of any type; NULL if there is none. */
+const struct mount *mounts_at(const struct mounts *mounts, const char *path);
+
+/* The weightfs mount that this absolute path lies in, NULL for none. Judged by names
+ * alone. `below` becomes the part behind the mount point, without a leading '/'. */
+const struct mount *mounts_containing(const struct mounts *mounts, const char *path,
+				      const char **below);
+
+/* Whether `path` is `dir` or lies below it; both absolute and without "." and "..". */
+bool mounts_path_is_below(const char *path, const char *dir);
+
+/* An absolute path without "." and "..". Symbolic links are followed as long as no
+ * weightfs mount is entered, whose daemon might hang. Heap; NULL when out of memory. */
+char *mounts_absolute_path(const struct mounts *mounts, const char *path);
+
+#endif

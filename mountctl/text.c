@@ -1,0 +1,108 @@
+#include "mountctl/text.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "util/log.h"
+#include "util/utf8.h"
+
+static bool steers_terminal(const char *c, size_t len)
+{
+	const unsigned char *s = (const unsigned char *)c;
+
+	if (len == 1)
+		return s[0] < 0x20 || s[0] == 0x7f;
+	if (len == 2) /* U+0080 to U+009F: some terminals take U+009B for ESC [ */
+		return s[0] == 0xc2 && s[1] < 0xa0;
+	if (len == 3 && s[0] == 0xe2 && s[1] == 0x80) /* U+200E/F, U+2028 to U+202E */
+		return s[2] == 0x8e || s[2] == 0x8f || (s[2] >= 0xa8 && s[2] <= 0xae);
+	if (len == 3 && s[0] == 0xe2 && s[1] == 0x81) /* U+2066 to U+2069 */
+		return s[2] >= 0xa6 && s[2] <= 0xa9;
+	return false;
+}
+
+void text_escape(struct strbuf *out, const char *text, size_t len)
+{
+	while (len > 0) {
+		size_t n = utf8_char_len(text, len);
+		bool plain = n > 0 && !steers_terminal(text, n);
+
+		if (n == 0)
+			n = 1;
+		if (plain)
+			strbuf_add(out, text, n);
+		for (size_t i = 0; !plain && i < n; i++)
+			strbuf_addf(out, "\\x%02x", (unsigned int)(unsigned char)text[i]);
+		text += n;
+		len -= n;
+	}
+}
+
+size_t text_width(const char *text)
+{
+	size_t width = 0;
+
+	for (; *text != '\0'; text++)
+		if (((unsigned char)*text & 0xc0) != 0x80)
+			width++;
+	return width;
+}
+
+const char *text_errno(int err)
+{
+	static char text[128];
+	const char *words = strerrordesc_np(err);
+
+	if (!words) {
+		(void)snprintf(text, sizeof(text), "error %d", err);
+		return text;
+	}
+	(void)snprintf(text, sizeof(text), "%s", words);
+	/* "Input/output error" becomes lower case, "RPC failed" would not. */
+	if (!isupper((unsigned char)text[0]) || !isupper((unsigned char)text[1]))
+		text[0] = (char)tolower((unsigned char)text[0]);
+	return text;
+}
+
+int text_error(const char *name, const char *what, int err)
+{
+	CLEANUP(strbuf_fini) struct strbuf safe = { 0 };
+
+	text_escape(&safe, name, strlen(name));
+	if (err)
+		log_error("%s: %s: %s", safe.data ? safe.data : "", what,
+			  text_errno(err));
+	else
+		log_error("%s: %s", safe.data ? safe.data : "", what);
+	return err ? -err : -EIO;
+}
+
+bool text_is_terminal(void)
+{
+	return isatty(STDOUT_FILENO) == 1;
+}
+
+static bool has_colours(void)
+{
+	const char *no_color = getenv("NO_COLOR"); // NOLINT(concurrency-mt-unsafe)
+	const char *term = getenv("TERM");         // NOLINT(concurrency-mt-unsafe)
+
+	return text_is_terminal() && (!no_color || *no_color == '\0') &&
+	       !(term && strcmp(term, "dumb") == 0);
+}
+
+const char *text_style(enum text_style style)
+{
+	static const char *const sequences[] = {
+		[TEXT_PLAIN] = "\033[0m",   [TEXT_BOLD] = "\033[1m",
+		[TEXT_DIM] = "\033[2m",     [TEXT_GREEN] = "\033[32m",
+		[TEXT_YELLOW] = "\033[33m", [TEXT_RED] = "\033[31m",
+	};
+	static int colours = -1;
+
+	if (colours < 0)
+		colours = has_colours();
+	return colours ? sequences[style] : "";
+}
