@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "util/errtext.h"
+
 #define WINDOW_BYTES ((size_t)256 << 10)
 
 void reader_init_fd(struct reader *r, int fd, uint64_t size, struct diag *diag)
@@ -44,7 +46,7 @@ static int read_fully(struct reader *r, uint8_t *buffer, size_t len, uint64_t po
 			continue;
 		if (n < 0)
 			return diag_fail(r->diag, -EIO, "read at byte %" PRIu64 ": %s",
-					 pos, strerrordesc_np(errno));
+					 pos, errtext(errno));
 		if (n == 0)
 			return diag_fail(r->diag, -EBADMSG,
 					 "read at byte %" PRIu64

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <syslog.h>
 
+#include "util/errtext.h"
+
 #define MESSAGE_MAX 2048
 
 static const char *program_name = "weightfs";
@@ -71,6 +73,6 @@ int log_errno(int err, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
-	log_error("%s: %s", message, strerrordesc_np(-err));
+	log_error("%s: %s", message, errtext(err));
 	return err;
 }

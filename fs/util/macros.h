@@ -11,7 +11,7 @@
 /* Runs fn(&variable) when the variable goes out of scope. */
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 
-#define MUST_CHECK                 __attribute__((warn_unused_result))
+#define MUST_CHECK             __attribute__((warn_unused_result))
 #define PRINTF_LIKE(at, first) __attribute__((format(printf, at, first)))
 
 /* CLEANUP(free_ptr) for a pointer of any object type. */

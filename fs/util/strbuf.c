@@ -12,9 +12,22 @@ void strbuf_init(struct strbuf *buf)
 	*buf = (struct strbuf){ 0 };
 }
 
+void strbuf_init_counting(struct strbuf *buf)
+{
+	*buf = (struct strbuf){ .kind = STRBUF_COUNTING };
+}
+
+void strbuf_init_fixed(struct strbuf *buf, char *storage, size_t capacity)
+{
+	*buf = (struct strbuf){ .kind = STRBUF_FIXED,
+				.data = storage,
+				.capacity = capacity };
+}
+
 void strbuf_fini(struct strbuf *buf)
 {
-	free(buf->data);
+	if (buf->kind == STRBUF_GROWING)
+		free(buf->data);
 	strbuf_init(buf);
 }
 
@@ -29,8 +42,10 @@ static int reserve(struct strbuf *buf, size_t more)
 		return buf->err;
 	if (__builtin_add_overflow(buf->len, more, &need) || need >= SIZE_MAX / 2)
 		return buf->err = -ENOMEM;
-	if (need < buf->capacity)
+	if (need < buf->capacity || buf->kind == STRBUF_COUNTING)
 		return 0;
+	if (buf->kind == STRBUF_FIXED)
+		return buf->err = -ENOBUFS;
 	while (capacity <= need)
 		capacity *= 2;
 	data = realloc(buf->data, capacity);
@@ -45,10 +60,11 @@ void strbuf_add(struct strbuf *buf, const void *bytes, size_t len)
 {
 	if (reserve(buf, len) < 0)
 		return;
-	if (len > 0)
+	if (buf->data && len > 0)
 		memcpy(buf->data + buf->len, bytes, len);
 	buf->len += len;
-	buf->data[buf->len] = '\0';
+	if (buf->data)
+		buf->data[buf->len] = '\0';
 }
 
 void strbuf_add_str(struct strbuf *buf, const char *text)
@@ -75,9 +91,11 @@ void strbuf_addf(struct strbuf *buf, const char *format, ...)
 	}
 	if (reserve(buf, (size_t)len) < 0)
 		return;
-	va_start(args, format);
-	(void)vsnprintf(buf->data + buf->len, (size_t)len + 1, format, args);
-	va_end(args);
+	if (buf->data) {
+		va_start(args, format);
+		(void)vsnprintf(buf->data + buf->len, (size_t)len + 1, format, args);
+		va_end(args);
+	}
 	buf->len += (size_t)len;
 }
 

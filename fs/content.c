@@ -1,0 +1,107 @@
+#include "content.h"
+
+#include <errno.h>
+
+#include "live.h"
+
+/* One piece: bytes of [start, start + len) from `offset` on, at most `size`. */
+static int one_piece(const uint8_t *start, uint64_t len, uint64_t offset, size_t size,
+		     struct iovec *piece)
+{
+	if (offset >= len)
+		return 0;
+	if (size > len - offset)
+		size = (size_t)(len - offset);
+	/* The kernel only reads what an answer points to. */
+	piece->iov_base = (void *)(uintptr_t)(start + offset);
+	piece->iov_len = size;
+	return size > 0;
+}
+
+static int render_header(const struct node node, const struct tensor *t, uint64_t len,
+			 struct content_scratch *scratch, const char **header)
+{
+	struct strbuf out;
+
+	if (len < sizeof(scratch->header)) {
+		strbuf_init_fixed(&out, scratch->header, sizeof(scratch->header));
+	} else {
+		scratch->heap = malloc(len + 1);
+		if (!scratch->heap)
+			return -ENOMEM;
+		strbuf_init_fixed(&out, scratch->heap, len + 1);
+	}
+	view_write_header(node.view, t, &out);
+	*header = out.data;
+	return out.err ? -ENOMEM : 0;
+}
+
+/* A header that is made up, then the tensor's bytes in the source. */
+static int read_tensor(const struct weightfs *fs, struct node node, uint64_t offset,
+		       size_t size, struct content_scratch *scratch,
+		       struct iovec pieces[static 2])
+{
+	const struct tensor *t = model_tensor(fs->served->model, node.index);
+	struct source_file *file = served_tensor_file(fs->served, t);
+	uint64_t header_len = view_header_len(node.view, t);
+	const char *header;
+	int count;
+	int r;
+
+	if (!source_file_unchanged(file))
+		return -EIO;
+	if (offset >= header_len)
+		return one_piece(file->bytes + t->offset, t->nbytes, offset - header_len,
+				 size, pieces);
+	r = render_header(node, t, header_len, scratch, &header);
+	if (r < 0)
+		return r;
+	count = one_piece((const uint8_t *)header, header_len, offset, size, &pieces[0]);
+	size -= count ? pieces[0].iov_len : 0;
+	return count +
+	       one_piece(file->bytes + t->offset, t->nbytes, 0, size, &pieces[count]);
+}
+
+static int read_live(struct weightfs *fs, struct node node, uint64_t offset, size_t size,
+		     struct content_scratch *scratch, struct iovec *piece)
+{
+	if (size > sizeof(scratch->header))
+		size = sizeof(scratch->header);
+	piece->iov_base = scratch->header;
+	piece->iov_len =
+		live_read(fs, (enum live_kind)node.index, offset, scratch->header, size);
+	return piece->iov_len > 0;
+}
+
+int content_read(struct weightfs *fs, struct node node, uint64_t offset, size_t size,
+		 struct content_scratch *scratch, struct iovec pieces[static 2])
+{
+	const struct document *document;
+	struct source_file *file;
+	int r;
+
+	scratch->heap = NULL;
+	if (node.kind == NODE_TENSOR)
+		return read_tensor(fs, node, offset, size, scratch, pieces);
+	if (node.kind == NODE_FILE) {
+		file = &fs->served->source->files[node.index];
+		if (!source_file_unchanged(file))
+			return -EIO;
+		return one_piece(file->bytes, file->size, offset, size, pieces);
+	}
+	if (node.kind == NODE_DOCUMENT) {
+		r = served_document(fs->served, (enum document_kind)node.index,
+				    &document);
+		if (r < 0)
+			return r;
+		return one_piece(document->bytes, document->len, offset, size, pieces);
+	}
+	if (node.kind == NODE_LIVE)
+		return read_live(fs, node, offset, size, scratch, pieces);
+	return -EINVAL;
+}
+
+void content_fini(struct content_scratch *scratch)
+{
+	free(scratch->heap);
+}

@@ -1,0 +1,276 @@
+#include "control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cjson/cJSON.h>
+
+#include "ctl_proto.h"
+#include "live.h"
+#include "thread.h"
+#include "util/errtext.h"
+#include "util/log.h"
+
+struct control {
+	struct weightfs *fs;
+	pthread_t thread;
+	int listener;
+	int stop_event;
+	char request[CTL_REQUEST_MAX + 1];
+};
+
+/* ---- Where the socket lives ---- */
+
+/* /run/weightfs for root, else the user's runtime directory, else one in /tmp that is
+ * theirs. */
+static int socket_dir(char *dir, size_t size)
+{
+	const char *runtime =
+		getenv("XDG_RUNTIME_DIR"); /* NOLINT(concurrency-mt-unsafe) */
+	struct stat st;
+
+	if (getuid() == 0)
+		(void)snprintf(dir, size, "/run/weightfs");
+	else if (runtime && runtime[0] == '/' && strlen(runtime) < 64)
+		(void)snprintf(dir, size, "%s/weightfs", runtime);
+	else
+		(void)snprintf(dir, size, "/tmp/weightfs-%u", getuid());
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+		return log_errno(-errno, "%s: make the control socket's directory", dir);
+	/* Somebody else's directory, or a link, is not to be trusted. */
+	if (lstat(dir, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != getuid() ||
+	    (st.st_mode & 022))
+		return log_errno(-EPERM, "%s: use it for the control socket", dir);
+	return 0;
+}
+
+static int bind_socket(int fd, struct sockaddr_un *address)
+{
+	mode_t old;
+	int r;
+
+	/* A socket of that name was left behind by a process that is gone: its number is
+	 * ours. */
+	(void)unlink(address->sun_path);
+	old = umask(0177);
+	r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+	(void)umask(old);
+	if (r == 0 && listen(fd, 16) < 0)
+		r = -errno;
+	return r < 0 ? log_errno(r, "%s: make the control socket", address->sun_path) : 0;
+}
+
+static int open_socket(struct control *c)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char dir[96];
+	int r;
+
+	r = socket_dir(dir, sizeof(dir));
+	if (r < 0)
+		return r;
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/%d.sock", dir,
+		       (int)getpid());
+	c->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (c->listener < 0)
+		return log_errno(-errno, "make the control socket");
+	r = bind_socket(c->listener, &address);
+	if (r < 0)
+		return r;
+	c->fs->socket_path = strdup(address.sun_path);
+	return c->fs->socket_path ? 0 : -ENOMEM;
+}
+
+/* ---- Requests ---- */
+
+static void reply_error(struct jsonw *w, const char *text)
+{
+	jsonw_begin_object(w);
+	jsonw_key(w, "ok");
+	jsonw_bool(w, false);
+	jsonw_key(w, "error");
+	jsonw_string(w, text);
+	jsonw_end_object(w);
+}
+
+static void command_status(const struct weightfs *fs, struct jsonw *w)
+{
+	jsonw_begin_object(w);
+	jsonw_key(w, "ok");
+	jsonw_bool(w, true);
+	jsonw_key(w, "status");
+	live_write_status(fs, w);
+	jsonw_end_object(w);
+}
+
+static const struct command {
+	const char *name;
+	void (*run)(const struct weightfs *fs, struct jsonw *w);
+} COMMANDS[] = {
+	{ "status", command_status },
+};
+
+static void handle_request(const struct weightfs *fs, const char *text, struct jsonw *w)
+{
+	cJSON *request = cJSON_Parse(text);
+	const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(request, "command"));
+
+	for (size_t i = 0; name && i < ARRAY_LEN(COMMANDS); i++) {
+		if (strcmp(COMMANDS[i].name, name) == 0) {
+			COMMANDS[i].run(fs, w);
+			cJSON_Delete(request);
+			return;
+		}
+	}
+	reply_error(w, name ? "request: unknown command"
+			    : "request: no JSON with a command");
+	cJSON_Delete(request);
+}
+
+/* ---- Connections ---- */
+
+static bool is_allowed(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+	       (peer.uid == 0 || peer.uid == getuid());
+}
+
+static bool wait_for(const struct control *c, int fd, short events)
+{
+	struct pollfd fds[] = {
+		{ .fd = fd, .events = events },
+		{ .fd = c->stop_event, .events = POLLIN },
+	};
+
+	return poll(fds, ARRAY_LEN(fds), CTL_TIMEOUT_MS) > 0 && !fds[1].revents;
+}
+
+/* Reads up to the newline. 0 or a negative errno; the text is in c->request. */
+static int read_request(struct control *c, int fd)
+{
+	size_t len = 0;
+
+	while (len < CTL_REQUEST_MAX) {
+		ssize_t n;
+
+		if (!wait_for(c, fd, POLLIN))
+			return -ETIMEDOUT;
+		n = read(fd, c->request + len, CTL_REQUEST_MAX - len);
+		if (n <= 0)
+			return n < 0 ? -errno : -EPIPE;
+		len += (size_t)n;
+		c->request[len] = '\0';
+		if (memchr(c->request, '\n', len))
+			return 0;
+	}
+	return -EMSGSIZE;
+}
+
+static void write_reply(const struct control *c, int fd, const struct strbuf *reply)
+{
+	size_t done = 0;
+
+	while (!reply->err && done < reply->len && wait_for(c, fd, POLLOUT)) {
+		ssize_t n = send(fd, reply->data + done, reply->len - done, MSG_NOSIGNAL);
+
+		if (n < 0)
+			return;
+		done += (size_t)n;
+	}
+}
+
+static void serve_client(struct control *c, int fd)
+{
+	struct strbuf reply;
+	struct jsonw w;
+	int r;
+
+	if (!is_allowed(fd))
+		return;
+	r = read_request(c, fd);
+	if (r < 0 && r != -EMSGSIZE)
+		return;
+	strbuf_init(&reply);
+	jsonw_init(&w, &reply);
+	if (r == 0)
+		handle_request(c->fs, c->request, &w);
+	else
+		reply_error(&w, "request: too long");
+	strbuf_add_char(&reply, '\n');
+	write_reply(c, fd, &reply);
+	strbuf_fini(&reply);
+}
+
+static void *run(void *argument)
+{
+	struct control *c = argument;
+	struct pollfd fds[] = {
+		{ .fd = c->stop_event, .events = POLLIN },
+		{ .fd = c->listener, .events = POLLIN },
+	};
+
+	for (;;) {
+		int fd;
+
+		if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
+			return NULL;
+		if (fds[0].revents)
+			return NULL;
+		fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0)
+			continue;
+		serve_client(c, fd);
+		(void)close(fd);
+	}
+}
+
+static void free_control(struct control *c)
+{
+	if (c->fs->socket_path)
+		(void)unlink(c->fs->socket_path);
+	if (c->listener >= 0)
+		(void)close(c->listener);
+	if (c->stop_event >= 0)
+		(void)close(c->stop_event);
+	free(c);
+}
+
+int control_start(struct weightfs *fs, struct control **control)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->fs = fs;
+	c->listener = -1;
+	c->stop_event = eventfd(0, EFD_CLOEXEC);
+	r = c->stop_event < 0 ? -errno : open_socket(c);
+	if (r == 0)
+		r = thread_start(&c->thread, run, c);
+	if (r < 0) {
+		free_control(c);
+		free(fs->socket_path);
+		fs->socket_path = NULL;
+		return r;
+	}
+	*control = c;
+	return 0;
+}
+
+void control_stop(struct control *control)
+{
+	if (!control)
+		return;
+	thread_stop(control->thread, control->stop_event);
+	free_control(control);
+}

@@ -1,0 +1,236 @@
+#include "live.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "gpu/gpu.h"
+#include "stats.h"
+
+void live_init(struct weightfs *fs)
+{
+	for (unsigned int i = 0; i < LIVE_COUNT; i++)
+		(void)pthread_mutex_init(&fs->live[i].lock, NULL);
+}
+
+void live_fini(struct weightfs *fs)
+{
+	for (unsigned int i = 0; i < LIVE_COUNT; i++) {
+		free(fs->live[i].text);
+		(void)pthread_mutex_destroy(&fs->live[i].lock);
+	}
+}
+
+static double uptime(const struct weightfs *fs)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - fs->started.tv_sec) +
+	       (double)(now.tv_nsec - fs->started.tv_nsec) / 1e9;
+}
+
+static void member_u64(struct jsonw *w, const char *key, uint64_t value)
+{
+	jsonw_key(w, key);
+	jsonw_u64(w, value);
+}
+
+static void member_string(struct jsonw *w, const char *key, const char *value)
+{
+	jsonw_key(w, key);
+	jsonw_string(w, value);
+}
+
+static void write_model(const struct weightfs *fs, struct jsonw *w)
+{
+	const struct served *served = fs->served;
+
+	member_string(w, "name", served->source->name);
+	member_string(w, "format", model_format(served->model));
+	member_u64(w, "tensor_count", model_tensor_count(served->model));
+	member_u64(w, "total_bytes", model_total_bytes(served->model));
+	jsonw_key(w, "shards");
+	jsonw_begin_array(w);
+	for (size_t i = 0; i < model_shard_count(served->model); i++) {
+		const struct source_file *file =
+			&served->source->files[served->shard_files[i]];
+
+		jsonw_begin_object(w);
+		member_string(w, "name", file->name);
+		member_u64(w, "size", file->size);
+		member_string(w, "state", atomic_load(&file->changed) ? "changed" : "ok");
+		jsonw_end_object(w);
+	}
+	jsonw_end_array(w);
+	member_u64(w, "skipped_count", model_skipped_count(served->model));
+	jsonw_key(w, "warnings");
+	jsonw_begin_array(w);
+	for (size_t i = 0; i < model_warning_count(served->model); i++)
+		jsonw_string(w, model_warning(served->model, i));
+	jsonw_end_array(w);
+}
+
+static void write_options(const struct weightfs *fs, struct jsonw *w)
+{
+	const struct options *o = &fs->options;
+
+	jsonw_key(w, "options");
+	jsonw_begin_object(w);
+	member_string(w, "backing", options_backing_name(o->backing));
+	member_u64(w, "threads", o->threads);
+	member_u64(w, "readahead_bytes", o->readahead_bytes);
+	jsonw_key(w, "allow_other");
+	jsonw_bool(w, o->allow_other);
+	member_u64(w, "uid", o->uid);
+	member_u64(w, "gid", o->gid);
+	jsonw_end_object(w);
+}
+
+static void write_machine(const struct weightfs *fs, struct jsonw *w)
+{
+	const struct gpu_ops *gpu = gpu_probe();
+
+	jsonw_key(w, "readahead");
+	jsonw_begin_object(w);
+	member_u64(w, "bytes", atomic_load(&fs->readahead_bytes));
+	member_string(w, "source",
+		      atomic_load(&fs->readahead_raised) ? "bdi" : "default");
+	jsonw_end_object(w);
+	jsonw_key(w, "passthrough");
+	jsonw_begin_object(w);
+	jsonw_key(w, "available");
+	jsonw_bool(w, false);
+	member_string(w, "reason", "this version serves every tensor by stream");
+	jsonw_end_object(w);
+	jsonw_key(w, "gpu");
+	jsonw_begin_object(w);
+	member_string(w, "driver", gpu->name);
+	member_u64(w, "devices", gpu->device_count());
+	jsonw_end_object(w);
+	jsonw_key(w, "backings");
+	jsonw_begin_object(w);
+	jsonw_key(w, "stream");
+	jsonw_begin_object(w);
+	member_u64(w, "tensors", model_tensor_count(fs->served->model));
+	member_u64(w, "bytes", model_total_bytes(fs->served->model));
+	jsonw_end_object(w);
+	jsonw_end_object(w);
+}
+
+static void write_counters(struct jsonw *w)
+{
+	jsonw_key(w, "requests");
+	jsonw_begin_object(w);
+	for (unsigned int i = 0; i < STATS_REQUEST_COUNT; i++)
+		member_u64(w, stats_request_name((enum stat_counter)i),
+			   stats_sum((enum stat_counter)i));
+	jsonw_end_object(w);
+	jsonw_key(w, "reads");
+	jsonw_begin_object(w);
+	member_u64(w, "count", stats_sum(STAT_READ));
+	member_u64(w, "bytes", stats_sum(STAT_READ_BYTES));
+	member_u64(w, "errors", stats_sum(STAT_READ_ERRORS));
+	jsonw_end_object(w);
+}
+
+void live_write_status(const struct weightfs *fs, struct jsonw *w)
+{
+	jsonw_begin_object(w);
+	member_u64(w, "weightfs", 1);
+	member_string(w, "version", WEIGHTFS_VERSION);
+	member_u64(w, "pid", (uint64_t)getpid());
+	jsonw_key(w, "uptime_s");
+	jsonw_double(w, uptime(fs), 6);
+	member_string(w, "source", fs->served->source->path);
+	member_string(w, "mountpoint", fs->mountpoint);
+	write_model(fs, w);
+	write_options(fs, w);
+	write_machine(fs, w);
+	write_counters(w);
+	jsonw_end_object(w);
+}
+
+/* The text format of Prometheus, version 0.0.4. */
+static void write_metrics(const struct weightfs *fs, struct strbuf *out)
+{
+	strbuf_add_str(out,
+		       "# HELP weightfs_requests_total Requests of the kernel by kind.\n"
+		       "# TYPE weightfs_requests_total counter\n");
+	for (unsigned int i = 0; i < STATS_REQUEST_COUNT; i++)
+		strbuf_addf(out, "weightfs_requests_total{kind=\"%s\"} %llu\n",
+			    stats_request_name((enum stat_counter)i),
+			    (unsigned long long)stats_sum((enum stat_counter)i));
+	strbuf_addf(
+		out,
+		"# HELP weightfs_read_bytes_total Bytes that reads were answered with.\n"
+		"# TYPE weightfs_read_bytes_total counter\n"
+		"weightfs_read_bytes_total %llu\n"
+		"# HELP weightfs_read_errors_total Reads that failed.\n"
+		"# TYPE weightfs_read_errors_total counter\n"
+		"weightfs_read_errors_total %llu\n",
+		(unsigned long long)stats_sum(STAT_READ_BYTES),
+		(unsigned long long)stats_sum(STAT_READ_ERRORS));
+	strbuf_addf(out,
+		    "# HELP weightfs_tensors Tensors of the mounted model.\n"
+		    "# TYPE weightfs_tensors gauge\n"
+		    "weightfs_tensors %zu\n"
+		    "# HELP weightfs_tensor_bytes Bytes of all tensors.\n"
+		    "# TYPE weightfs_tensor_bytes gauge\n"
+		    "weightfs_tensor_bytes %llu\n"
+		    "# HELP weightfs_uptime_seconds Seconds since the mount.\n"
+		    "# TYPE weightfs_uptime_seconds gauge\n"
+		    "weightfs_uptime_seconds %.3f\n",
+		    model_tensor_count(fs->served->model),
+		    (unsigned long long)model_total_bytes(fs->served->model), uptime(fs));
+}
+
+static void write_stats(const struct weightfs *fs, struct strbuf *out)
+{
+	struct jsonw w;
+
+	jsonw_init(&w, out);
+	live_write_status(fs, &w);
+	strbuf_add_char(out, '\n');
+}
+
+int live_stat(struct weightfs *fs, enum live_kind kind, struct stat *st)
+{
+	struct live_file *file = &fs->live[kind];
+	struct strbuf out;
+
+	strbuf_init(&out);
+	if (kind == LIVE_STATS)
+		write_stats(fs, &out);
+	else
+		write_metrics(fs, &out);
+	if (out.err) {
+		strbuf_fini(&out);
+		return -ENOMEM;
+	}
+	(void)pthread_mutex_lock(&file->lock);
+	free(file->text);
+	file->len = out.len;
+	file->text = strbuf_steal(&out);
+	(void)clock_gettime(CLOCK_REALTIME, &file->made);
+	st->st_size = (off_t)file->len;
+	st->st_mtim = file->made;
+	(void)pthread_mutex_unlock(&file->lock);
+	return 0;
+}
+
+size_t live_read(struct weightfs *fs, enum live_kind kind, uint64_t offset, char *buffer,
+		 size_t size)
+{
+	struct live_file *file = &fs->live[kind];
+	size_t len = 0;
+
+	(void)pthread_mutex_lock(&file->lock);
+	if (file->text && offset < file->len) {
+		len = file->len - (size_t)offset;
+		if (len > size)
+			len = size;
+		memcpy(buffer, file->text + offset, len);
+	}
+	(void)pthread_mutex_unlock(&file->lock);
+	return len;
+}

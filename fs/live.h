@@ -1,0 +1,25 @@
+/* .weightfs/stats.json and .weightfs/metrics: what the daemon knows of itself, as files.
+ */
+#ifndef FS_LIVE_H
+#define FS_LIVE_H
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "util/jsonw.h"
+#include "weightfs.h"
+
+void live_init(struct weightfs *fs);
+void live_fini(struct weightfs *fs);
+
+/* Makes the text anew and tells its size and time. 0 or -ENOMEM. Any thread. */
+MUST_CHECK int live_stat(struct weightfs *fs, enum live_kind kind, struct stat *st);
+
+/* Copies bytes of the text that was made last. Returns their number, 0 behind the end. */
+size_t live_read(struct weightfs *fs, enum live_kind kind, uint64_t offset, char *buffer,
+		 size_t size);
+
+/* The document of docs/status.md. Any thread. */
+void live_write_status(const struct weightfs *fs, struct jsonw *w);
+
+#endif

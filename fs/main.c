@@ -1,0 +1,302 @@
+/* weightfs SOURCE MOUNTPOINT: the daemon, called like a mount helper. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "live.h"
+#include "session.h"
+#include "util/errtext.h"
+#include "util/log.h"
+
+#define EXIT_USAGE 2
+
+struct arguments {
+	const char *source;
+	const char *mountpoint;
+	struct options options;
+	bool foreground;
+	bool debug;
+	bool describe;
+};
+
+static void print_help(void)
+{
+	char names[512];
+
+	options_list(names, sizeof(names));
+	(void)printf(
+		"usage: weightfs SOURCE MOUNTPOINT [-o OPTION,...] [-f] [-d]\n"
+		"       weightfs --describe SOURCE\n"
+		"\n"
+		"Mounts a model (safetensors, GGUF) as a directory tree in which every tensor\n"
+		"is a file. Returns when the tree can be used.\n"
+		"\n"
+		"  -o OPTION,...  %s\n"
+		"  -f             stay in the foreground\n"
+		"  -d             log every request; implies -f\n"
+		"  --describe     print model and metadata as JSON, mount nothing\n"
+		"  --help         print this text\n"
+		"  --version      print the version\n",
+		names);
+}
+
+static int fail_usage(const char *what)
+{
+	log_error("%s: try 'weightfs --help'", what);
+	return -EINVAL;
+}
+
+static int parse_option_text(struct options *options, const char *text)
+{
+	struct diag diag;
+	int r = options_parse(options, text, &diag);
+
+	if (r < 0)
+		log_error("%s", diag.text);
+	return r;
+}
+
+static int take_operands(struct arguments *a, int argc, char **argv)
+{
+	int expected = a->describe ? 1 : 2;
+
+	if (argc < expected)
+		return fail_usage(argc == 0 ? "usage: SOURCE is missing"
+					    : "usage: MOUNTPOINT is missing");
+	if (argc > expected)
+		return fail_usage("usage: too many arguments");
+	a->source = argv[0];
+	a->mountpoint = argv[1];
+	return 0;
+}
+
+/* Returns 0, a negative errno for wrong usage (said), or 1 when all is done. */
+static int parse_arguments(struct arguments *a, int argc, char **argv)
+{
+	static const struct option LONG[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "describe", no_argument, NULL, 'D' },
+		{ 0 },
+	};
+	int c;
+
+	options_init(&a->options);
+	opterr = 0;
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread exists yet. */
+	while ((c = getopt_long(argc, argv, "o:fdhVnsv", LONG, NULL)) != -1) {
+		if (c == 'o') {
+			if (parse_option_text(&a->options, optarg) < 0)
+				return -EINVAL;
+		} else if (c == 'f') {
+			a->foreground = true;
+		} else if (c == 'd') {
+			a->foreground = true;
+			a->debug = true;
+		} else if (c == 'D') {
+			a->describe = true;
+		} else if (c == 'h') {
+			print_help();
+			return 1;
+		} else if (c == 'V') {
+			(void)printf("weightfs %s\n", WEIGHTFS_VERSION);
+			return 1;
+		} else if (c != 'n' && c != 's' && c != 'v') { /* those are mount(8)'s */
+			return fail_usage("usage: unknown or incomplete option");
+		}
+	}
+	return take_operands(a, argc - optind, argv + optind);
+}
+
+/* ---- --describe ---- */
+
+static int describe(struct served *served)
+{
+	struct strbuf out;
+	struct jsonw w;
+	int r;
+
+	strbuf_init(&out);
+	strbuf_add_str(&out, "{\"model\":");
+	r = served_write_document(served, DOCUMENT_MODEL, &out);
+	strbuf_add_str(&out, ",\"metadata\":");
+	if (r == 0)
+		r = served_write_document(served, DOCUMENT_METADATA, &out);
+	strbuf_add_str(&out, ",\"warnings\":");
+	jsonw_init(&w, &out);
+	jsonw_begin_array(&w);
+	for (size_t i = 0; i < model_warning_count(served->model); i++)
+		jsonw_string(&w, model_warning(served->model, i));
+	jsonw_end_array(&w);
+	strbuf_add_str(&out, "}\n");
+	if (r == 0)
+		r = out.err;
+	if (r == 0 &&
+	    (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0))
+		r = log_errno(-errno, "write");
+	strbuf_fini(&out);
+	return r;
+}
+
+/* ---- Becoming a daemon ---- */
+
+/* The parent's end of the pipe says when the child is ready, or closes when it died. */
+static int wait_until_ready(int fd, pid_t child)
+{
+	char byte;
+	ssize_t n;
+	int status;
+
+	do
+		n = read(fd, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return EXIT_SUCCESS;
+	if (waitpid(child, &status, 0) == child && WIFSIGNALED(status))
+		log_error("the daemon died of signal %d", WTERMSIG(status));
+	return EXIT_FAILURE;
+}
+
+struct readiness {
+	bool daemon;
+	int fd;
+};
+
+/* Leaves the terminal to the caller. */
+static void announce_ready(void *argument)
+{
+	const struct readiness *ready = argument;
+	int null;
+
+	if (!ready->daemon)
+		return;
+	log_to_syslog();
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		(void)dup2(null, STDIN_FILENO);
+		(void)dup2(null, STDOUT_FILENO);
+		(void)dup2(null, STDERR_FILENO);
+		(void)close(null);
+	}
+	if (write(ready->fd, "r", 1) != 1)
+		log_warning("tell the parent: %s", errtext(errno));
+	(void)close(ready->fd);
+}
+
+static int run_daemon(struct weightfs *fs, const struct arguments *a)
+{
+	struct readiness ready = { .daemon = !a->foreground, .fd = -1 };
+	int fds[2];
+	pid_t child;
+
+	if (a->foreground)
+		return session_run(fs, a->debug, announce_ready, &ready) < 0
+			       ? EXIT_FAILURE
+			       : EXIT_SUCCESS;
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		(void)log_errno(-errno, "make a pipe");
+		return EXIT_FAILURE;
+	}
+	child = fork();
+	if (child < 0) {
+		(void)log_errno(-errno, "fork");
+		return EXIT_FAILURE;
+	}
+	if (child > 0) {
+		(void)close(fds[1]);
+		return wait_until_ready(fds[0], child);
+	}
+	(void)close(fds[0]);
+	ready.fd = fds[1];
+	(void)setsid();
+	if (chdir("/") < 0)
+		(void)log_errno(-errno, "change to /");
+	return session_run(fs, false, announce_ready, &ready) < 0 ? EXIT_FAILURE
+								  : EXIT_SUCCESS;
+}
+
+/* ---- Main ---- */
+
+/* A model with many shards needs a descriptor for each file. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* The absolute path of a directory to mount on; `path` has room for PATH_MAX bytes. */
+static int check_mountpoint(const char *name, char *path)
+{
+	struct stat st;
+
+	if (stat(name, &st) < 0)
+		return log_errno(-errno, "%s: mount point", name);
+	if (!S_ISDIR(st.st_mode))
+		return log_errno(-ENOTDIR, "%s: mount point", name);
+	if (!realpath(name, path))
+		return log_errno(-errno, "%s: mount point", name);
+	return 0;
+}
+
+static void log_warnings(const struct served *served)
+{
+	for (size_t i = 0; i < model_warning_count(served->model); i++)
+		log_warning("%s: %s", served->source->path,
+			    model_warning(served->model, i));
+}
+
+static int mount_model(struct served *served, const struct arguments *a)
+{
+	struct weightfs fs = { .options = a->options, .served = served };
+	char mountpoint[PATH_MAX];
+	int status;
+
+	if (check_mountpoint(a->mountpoint, mountpoint) < 0)
+		return EXIT_FAILURE;
+	log_warnings(served);
+	fs.mountpoint = mountpoint;
+	(void)clock_gettime(CLOCK_MONOTONIC, &fs.started);
+	live_init(&fs);
+	status = run_daemon(&fs, a);
+	live_fini(&fs);
+	free(fs.socket_path);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = { 0 };
+	struct served *served;
+	struct diag diag;
+	int status;
+	int r;
+
+	log_init("weightfs", LOG_LEVEL_INFO);
+	r = parse_arguments(&a, argc, argv);
+	if (r != 0)
+		return r < 0 ? EXIT_USAGE : EXIT_SUCCESS;
+	if (a.debug)
+		log_init("weightfs", LOG_LEVEL_DEBUG);
+	raise_file_limit();
+	r = served_load(a.source, a.options.format, &served, &diag);
+	if (r < 0) {
+		log_error("%s", diag.text);
+		return EXIT_FAILURE;
+	}
+	if (a.describe)
+		status = describe(served) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	else
+		status = mount_model(served, &a);
+	served_free(served);
+	return status;
+}

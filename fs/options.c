@@ -1,0 +1,271 @@
+#include "options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "parsers/parser.h"
+#include "util/size.h"
+#include "util/strbuf.h"
+
+#define DEFAULT_THREADS   16u
+#define MOST_THREADS      1024u
+#define DEFAULT_READAHEAD ((uint64_t)1 << 20)
+#define MOST_READAHEAD    ((uint64_t)1 << 30)
+
+static const char *const BACKINGS[] = {
+	[BACKING_AUTO] = "auto",
+	[BACKING_STREAM] = "stream",
+};
+
+void options_init(struct options *options)
+{
+	*options = (struct options){
+		.uid = getuid(),
+		.gid = getgid(),
+		.threads = DEFAULT_THREADS,
+		.readahead_bytes = DEFAULT_READAHEAD,
+		.backing = BACKING_AUTO,
+		.ms_flags = MS_RDONLY | MS_NOSUID | MS_NODEV,
+	};
+}
+
+static int fail_value(struct diag *diag, const char *name, const char *value,
+		      const char *expected)
+{
+	return diag_fail(diag, -EINVAL, "option %s: value %s: must be %s", name,
+			 DIAG_QUOTED(value, strlen(value)), expected);
+}
+
+/* A number from `least` to `most`. */
+static int parse_number(const char *name, const char *value, uint64_t least,
+			uint64_t most, uint64_t *number, struct diag *diag)
+{
+	char expected[64];
+
+	if (value[strspn(value, "0123456789")] == '\0' &&
+	    size_parse(value, number) == 0 && *number >= least && *number <= most)
+		return 0;
+	(void)snprintf(expected, sizeof(expected), "a number from %llu to %llu",
+		       (unsigned long long)least, (unsigned long long)most);
+	return fail_value(diag, name, value, expected);
+}
+
+/* The user and group numbers (uid_t)-1 and (gid_t)-1 mean "none" to the kernel. */
+#define MOST_ID ((uint64_t)UINT32_MAX - 1)
+
+static int set_uid(struct options *o, const char *value, struct diag *diag)
+{
+	uint64_t number;
+	int r = parse_number("uid", value, 0, MOST_ID, &number, diag);
+
+	if (r == 0)
+		o->uid = (uid_t)number;
+	return r;
+}
+
+static int set_gid(struct options *o, const char *value, struct diag *diag)
+{
+	uint64_t number;
+	int r = parse_number("gid", value, 0, MOST_ID, &number, diag);
+
+	if (r == 0)
+		o->gid = (gid_t)number;
+	return r;
+}
+
+static int set_threads(struct options *o, const char *value, struct diag *diag)
+{
+	uint64_t number;
+	int r = parse_number("threads", value, 1, MOST_THREADS, &number, diag);
+
+	if (r == 0)
+		o->threads = (unsigned int)number;
+	return r;
+}
+
+static int set_readahead(struct options *o, const char *value, struct diag *diag)
+{
+	uint64_t bytes;
+
+	if (size_parse(value, &bytes) < 0 || bytes > MOST_READAHEAD)
+		return fail_value(diag, "readahead", value,
+				  "a size up to 1G, such as 128K or 4M");
+	o->readahead_bytes = bytes;
+	return 0;
+}
+
+static int set_backing(struct options *o, const char *value, struct diag *diag)
+{
+	for (size_t i = 0; i < ARRAY_LEN(BACKINGS); i++) {
+		if (strcmp(BACKINGS[i], value) == 0) {
+			o->backing = (enum backing_choice)i;
+			return 0;
+		}
+	}
+	return fail_value(diag, "backing", value, "auto or stream");
+}
+
+static int set_format(struct options *o, const char *value, struct diag *diag)
+{
+	const struct parser_ops *ops = parser_find(value);
+	char names[256];
+	struct strbuf text;
+
+	if (ops) {
+		o->format = ops->name;
+		return 0;
+	}
+	strbuf_init_fixed(&text, names, sizeof(names));
+	strbuf_add_str(&text, "one of: ");
+	for (size_t i = 0; PARSERS[i]; i++)
+		strbuf_addf(&text, "%s%s", i > 0 ? ", " : "", PARSERS[i]->name);
+	return fail_value(diag, "format", value, names);
+}
+
+static int set_allow_other(struct options *o, const char *value, struct diag *diag)
+{
+	(void)value;
+	(void)diag;
+	o->allow_other = true;
+	return 0;
+}
+
+static int do_nothing(struct options *o, const char *value, struct diag *diag)
+{
+	(void)o;
+	(void)value;
+	(void)diag;
+	return 0;
+}
+
+enum value_need {
+	NO_VALUE,
+	NEEDS_VALUE,
+};
+
+static const struct option_info {
+	const char *name;
+	const char *value; /* what it looks like, for --help */
+	enum value_need need;
+	int (*set)(struct options *o, const char *value, struct diag *diag);
+} OPTIONS[] = {
+	{ "allow_other", NULL, NO_VALUE, set_allow_other },
+	{ "ro", NULL, NO_VALUE, do_nothing }, /* always */
+	{ "uid", "N", NEEDS_VALUE, set_uid },
+	{ "gid", "N", NEEDS_VALUE, set_gid },
+	{ "threads", "N", NEEDS_VALUE, set_threads },
+	{ "readahead", "SIZE", NEEDS_VALUE, set_readahead },
+	{ "backing", "auto|stream", NEEDS_VALUE, set_backing },
+	{ "format", "NAME", NEEDS_VALUE, set_format },
+};
+
+/* What mount(8) and /etc/fstab pass to every file system. "rw" is their default and
+ * cannot be meant: this file system is always read-only. */
+static const struct mount_flag {
+	const char *name;
+	unsigned long set;
+	unsigned long clear;
+} MOUNT_FLAGS[] = {
+	{ "rw", 0, 0 },
+	{ "defaults", 0, 0 },
+	{ "nosuid", MS_NOSUID, 0 },
+	{ "suid", 0, MS_NOSUID },
+	{ "nodev", MS_NODEV, 0 },
+	{ "dev", 0, MS_NODEV },
+	{ "noexec", MS_NOEXEC, 0 },
+	{ "exec", 0, MS_NOEXEC },
+	{ "noatime", MS_NOATIME, 0 },
+	{ "atime", 0, MS_NOATIME },
+	{ "nodiratime", MS_NODIRATIME, 0 },
+	{ "relatime", MS_RELATIME, 0 },
+	{ "default_permissions", 0, 0 }, /* always */
+	{ "_netdev", 0, 0 },
+	{ "nofail", 0, 0 },
+	{ "auto", 0, 0 },
+	{ "noauto", 0, 0 },
+	{ "user", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0 },
+	{ "users", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0 },
+	{ "nouser", 0, 0 },
+};
+
+void options_list(char *text, size_t size)
+{
+	struct strbuf out;
+
+	strbuf_init_fixed(&out, text, size);
+	for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
+		strbuf_addf(&out, "%s%s", i > 0 ? ", " : "", OPTIONS[i].name);
+		if (OPTIONS[i].value)
+			strbuf_addf(&out, "=%s", OPTIONS[i].value);
+	}
+}
+
+static bool set_mount_flag(struct options *options, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(MOUNT_FLAGS); i++) {
+		const struct mount_flag *flag = &MOUNT_FLAGS[i];
+
+		if (strcmp(flag->name, name) == 0) {
+			options->ms_flags =
+				(options->ms_flags | flag->set) & ~flag->clear;
+			return true;
+		}
+	}
+	/* Notes to other programs in /etc/fstab. */
+	return strncmp(name, "x-", 2) == 0 || strncmp(name, "X-", 2) == 0;
+}
+
+static int set_option(struct options *options, const char *name, const char *value,
+		      struct diag *diag)
+{
+	char known[512];
+
+	for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
+		const struct option_info *info = &OPTIONS[i];
+
+		if (strcmp(info->name, name) != 0)
+			continue;
+		if (info->need == NEEDS_VALUE && (!value || !*value))
+			return diag_fail(diag, -EINVAL, "option %s: needs a value: %s=%s",
+					 name, name, info->value);
+		if (info->need == NO_VALUE && value)
+			return diag_fail(diag, -EINVAL, "option %s: takes no value",
+					 name);
+		return info->set(options, value, diag);
+	}
+	if (!value && set_mount_flag(options, name))
+		return 0;
+	if (strncmp(name, "x-", 2) == 0)
+		return 0;
+	options_list(known, sizeof(known));
+	return diag_fail(diag, -EINVAL, "unknown option %s: the options are: %s",
+			 DIAG_QUOTED(name, strlen(name)), known);
+}
+
+int options_parse(struct options *options, const char *text, struct diag *diag)
+{
+	CLEANUP(free_ptr) char *copy = strdup(text);
+	char *rest = copy;
+	char *item;
+	int r = 0;
+
+	if (!copy)
+		return diag_fail(diag, -ENOMEM, "out of memory");
+	while (r == 0 && (item = strsep(&rest, ","))) {
+		char *value = strchr(item, '=');
+
+		if (value)
+			*value++ = '\0';
+		if (*item)
+			r = set_option(options, item, value, diag);
+	}
+	return r;
+}
+
+const char *options_backing_name(enum backing_choice choice)
+{
+	return BACKINGS[choice];
+}

@@ -1,0 +1,42 @@
+/* What a user may say with -o. The table in options.c is the one place that knows the
+ * names. */
+#ifndef FS_OPTIONS_H
+#define FS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "parsers/diag.h"
+
+enum backing_choice {
+	BACKING_AUTO,
+	BACKING_STREAM,
+};
+
+struct options {
+	bool allow_other;
+	uid_t uid;
+	gid_t gid;
+	unsigned int threads;     /* at most this many serve requests at a time */
+	uint64_t readahead_bytes; /* the kernel reads so far ahead in a mapped or read
+				     file */
+	enum backing_choice backing;
+	const char
+		*format; /* of the source; NULL: by content. Points to a static string. */
+	unsigned long ms_flags; /* nosuid, noexec, ... for mount(2) */
+};
+
+void options_init(struct options *options);
+
+/* Takes one -o argument ("a,b=c,..."). 0, or -EINVAL with words that name the valid
+ * options or values. */
+MUST_CHECK int options_parse(struct options *options, const char *text,
+			     struct diag *diag);
+
+/* The names of all options, for --help. */
+void options_list(char *text, size_t size);
+
+const char *options_backing_name(enum backing_choice choice);
+
+#endif

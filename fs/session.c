@@ -1,0 +1,225 @@
+#include "session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "control.h"
+#include "ops.h"
+#include "thread.h"
+#include "util/errtext.h"
+#include "util/log.h"
+#include "watch.h"
+
+struct session {
+	struct weightfs *fs;
+	struct fuse_session *fuse;
+	struct watch *watch;
+	struct control *control;
+	pthread_t starter;
+	void (*ready)(void *);
+	void *ready_argument;
+};
+
+/* ---- Arguments for libfuse ---- */
+
+static int add_option(struct fuse_args *args, const char *option)
+{
+	if (fuse_opt_add_arg(args, "-o") < 0 || fuse_opt_add_arg(args, option) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+static int add_mount_flags(struct fuse_args *args, unsigned long flags)
+{
+	static const struct {
+		unsigned long flag;
+		const char *set;
+		const char *clear;
+	} NAMES[] = {
+		{ MS_NOSUID, "nosuid", "suid" },
+		{ MS_NODEV, "nodev", "dev" },
+		{ MS_NOEXEC, "noexec", "exec" },
+		{ MS_NOATIME, "noatime", NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
+		const char *name = flags & NAMES[i].flag ? NAMES[i].set : NAMES[i].clear;
+
+		if (name && add_option(args, name) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int add_fsname(struct fuse_args *args, const char *source)
+{
+	CLEANUP(free_ptr) char *options = NULL;
+	CLEANUP(free_ptr) char *name = NULL;
+
+	/* A comma in the path must not start another option. */
+	if (asprintf(&name, "fsname=%s", source) < 0) {
+		name = NULL;
+		return -ENOMEM;
+	}
+	if (fuse_opt_add_opt_escaped(&options, name) < 0)
+		return -ENOMEM;
+	return add_option(args, options);
+}
+
+static int fill_args(const struct weightfs *fs, bool debug, struct fuse_args *args)
+{
+	int r = fuse_opt_add_arg(args, "weightfs") < 0 ? -ENOMEM : 0;
+
+	if (r == 0)
+		r = add_fsname(args, fs->served->source->path);
+	if (r == 0)
+		r = add_option(args, "subtype=weightfs,ro,default_permissions");
+	if (r == 0)
+		r = add_mount_flags(args, fs->options.ms_flags);
+	if (r == 0 && fs->options.allow_other)
+		r = add_option(args, "allow_other");
+	if (r == 0 && debug)
+		r = add_option(args, "debug");
+	return r;
+}
+
+/* ---- The first moments ---- */
+
+/*
+ * The kernel's own limit for read-ahead is 128 KiB; root may raise it, and only once the
+ * mount has said hello. `dev` is the mount's device number.
+ */
+static void raise_readahead(struct weightfs *fs, dev_t dev)
+{
+	uint64_t bytes = fs->options.readahead_bytes;
+	char path[64];
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
+		       major(dev), minor(dev));
+	file = fopen(path, "we");
+	if (!file) {
+		log_debug("%s: open: %s: read-ahead stays at the kernel's default", path,
+			  errtext(errno));
+		return;
+	}
+	if (fprintf(file, "%llu", (unsigned long long)(bytes >> 10)) > 0 &&
+	    fflush(file) == 0) {
+		atomic_store(&fs->readahead_bytes, bytes);
+		atomic_store(&fs->readahead_raised, true);
+	}
+	(void)fclose(file);
+}
+
+/* Looks at the mount as a user would: that returns once the kernel and the session's
+ * threads have shaken hands. Needs a thread of its own because the main one is serving by
+ * then. */
+static void *finish_start(void *argument)
+{
+	struct session *s = argument;
+	struct stat st;
+
+	if (stat(s->fs->mountpoint, &st) < 0) {
+		(void)log_errno(-errno, "%s: look at the new mount", s->fs->mountpoint);
+		fuse_session_exit(s->fuse);
+		return NULL;
+	}
+	raise_readahead(s->fs, st.st_dev);
+	s->ready(s->ready_argument);
+	return NULL;
+}
+
+static int serve(struct session *s)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int r;
+
+	if (!config)
+		return -ENOMEM;
+	/* Each thread has its own channel to the kernel where that is allowed. Threads
+	 * that are done stay: they are wanted again at once. */
+	fuse_loop_cfg_set_clone_fd(config, 1);
+	fuse_loop_cfg_set_max_threads(config, s->fs->options.threads);
+	fuse_loop_cfg_set_idle_threads(config, s->fs->options.threads);
+	r = fuse_session_loop_mt(s->fuse, config);
+	fuse_loop_cfg_destroy(config);
+	return r < 0 ? log_errno(r, "%s: serve", s->fs->mountpoint) : 0;
+}
+
+/* Mounted, handlers set: from here on only the loop decides when it is over. */
+static int run_mounted(struct session *s)
+{
+	int r;
+
+	r = watch_start(s->fs, s->fuse, &s->watch);
+	if (r < 0)
+		return r;
+	if (control_start(s->fs, &s->control) < 0)
+		log_warning("%s: goes on without a control socket", s->fs->mountpoint);
+	r = thread_start(&s->starter, finish_start, s);
+	if (r == 0) {
+		r = serve(s);
+		(void)pthread_join(s->starter, NULL);
+	}
+	return r;
+}
+
+static int run_session(struct session *s)
+{
+	int r;
+
+	if (fuse_set_signal_handlers(s->fuse) < 0)
+		return log_errno(-EINVAL, "set the signal handlers");
+	if (fuse_session_mount(s->fuse, s->fs->mountpoint) < 0) {
+		fuse_remove_signal_handlers(s->fuse);
+		return -EIO; /* libfuse has said why */
+	}
+	r = run_mounted(s);
+	fuse_session_unmount(s->fuse);
+	control_stop(s->control);
+	watch_stop(s->watch);
+	fuse_remove_signal_handlers(s->fuse);
+	return r;
+}
+
+/* libfuse's own words, brought into our grammar. */
+static void log_fuse(enum fuse_log_level level, const char *format, va_list args)
+{
+	char text[1024];
+	const char *words = text;
+
+	(void)vsnprintf(text, sizeof(text), format, args);
+	text[strcspn(text, "\n")] = '\0';
+	if (strncmp(words, "fuse: ", 6) == 0)
+		words += 6;
+	if (*words == '\0')
+		return;
+	if (level <= FUSE_LOG_ERR)
+		log_error("fuse: %s", words);
+	else if (level <= FUSE_LOG_WARNING)
+		log_warning("fuse: %s", words);
+	else
+		log_debug("fuse: %s", words);
+}
+
+int session_run(struct weightfs *fs, bool debug, void (*ready)(void *), void *argument)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct session s = { .fs = fs, .ready = ready, .ready_argument = argument };
+	int r;
+
+	fuse_set_log_func(log_fuse);
+	r = fill_args(fs, debug, &args);
+	if (r == 0) {
+		s.fuse = fuse_session_new(&args, &OPS, sizeof(OPS), fs);
+		r = s.fuse ? run_session(&s) : -EINVAL;
+	}
+	if (s.fuse)
+		fuse_session_destroy(s.fuse);
+	fuse_opt_free_args(&args);
+	return r;
+}

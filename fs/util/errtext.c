@@ -1,0 +1,23 @@
+#include "util/errtext.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TEXT_MAX 128
+
+const char *errtext(int err)
+{
+	static _Thread_local char text[TEXT_MAX];
+	const char *words = strerrordesc_np(err < 0 ? -err : err);
+
+	if (!words) {
+		(void)snprintf(text, sizeof(text), "error %d", err);
+		return text;
+	}
+	(void)snprintf(text, sizeof(text), "%s", words);
+	/* "No such file" begins a sentence, "RPC ..." is a word of its own. */
+	if (islower((unsigned char)text[1]))
+		text[0] = (char)tolower((unsigned char)text[0]);
+	return text;
+}

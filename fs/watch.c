@@ -1,0 +1,192 @@
+#include "watch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+
+#include "layout.h"
+#include "ops.h"
+#include "thread.h"
+#include "util/errtext.h"
+#include "util/log.h"
+
+struct watch {
+	struct weightfs *fs;
+	struct fuse_session *session;
+	pthread_t thread;
+	int stop_event;
+	int inotify; /* -1 where there is none: reads and lookups still notice changes */
+	int *watch_ids;  /* by file of the source; -1 where it is not watched */
+	bool *forgotten; /* by file: the kernel was told */
+};
+
+/* Watches the open inode, whatever happens to its names. */
+static int add_watch(const struct watch *w, const struct source_file *file)
+{
+	char path[64];
+	int id;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	id = inotify_add_watch(w->inotify, path, IN_MODIFY | IN_ATTRIB);
+	if (id < 0)
+		log_warning("%s: watch: %s: a change is noticed at the next read only",
+			    file->path, errtext(errno));
+	return id;
+}
+
+/* Several names of one inode share one watch. */
+static void handle_event(const struct watch *w, const struct inotify_event *event)
+{
+	const struct source *source = w->fs->served->source;
+
+	for (uint32_t i = 0; i < source->file_count; i++) {
+		if (w->watch_ids[i] != event->wd)
+			continue;
+		if (event->mask & IN_MODIFY)
+			source_file_set_changed(&source->files[i]);
+		else
+			(void)source_file_unchanged(&source->files[i]);
+	}
+}
+
+static void read_events(const struct watch *w)
+{
+	_Alignas(struct inotify_event) char bytes[4096];
+	ssize_t len = read(w->inotify, bytes, sizeof(bytes));
+	ssize_t at = 0;
+
+	while (at < len) {
+		const struct inotify_event *event = (const void *)(bytes + at);
+
+		handle_event(w, event);
+		at += (ssize_t)(sizeof(*event) + event->len);
+	}
+}
+
+/* Drops a file's pages. ENOENT, the usual answer, means that the kernel has none. */
+static void forget_pages(const struct watch *w, struct node node)
+{
+	(void)fuse_lowlevel_notify_inval_inode(w->session, layout_ino(node), 0, 0);
+}
+
+static void forget_file(const struct watch *w, uint32_t index)
+{
+	const struct served *served = w->fs->served;
+
+	forget_pages(w, (struct node){ .kind = NODE_FILE, .index = index });
+	for (uint32_t i = 0; i < model_tensor_count(served->model); i++) {
+		if (served->shard_files[model_tensor(served->model, i)->shard] != index)
+			continue;
+		for (unsigned int view = 0; view < VIEW_COUNT; view++)
+			forget_pages(w, (struct node){ NODE_TENSOR, (enum view)view, i });
+	}
+}
+
+/* Drops every name below the root: the next open looks it up, and learns that it is
+ * stale. */
+static void forget_names(const struct watch *w)
+{
+	const struct node root = { .kind = NODE_ROOT };
+	char name[PATH_NAME_MAX + 1];
+	struct node child;
+
+	for (uint64_t i = 0; layout_child(w->fs, root, i, &child, name); i++)
+		if (layout_is_dir(child))
+			(void)fuse_lowlevel_notify_inval_entry(
+				w->session, layout_ino(root), name, strlen(name));
+}
+
+static void forget_changed(const struct watch *w)
+{
+	const struct source *source = w->fs->served->source;
+	uint64_t count;
+
+	if (read(source->changed_event, &count, sizeof(count)) < 0)
+		return;
+	forget_names(w);
+	for (uint32_t i = 0; i < source->file_count; i++) {
+		if (!atomic_load(&source->files[i].changed) || w->forgotten[i])
+			continue;
+		w->forgotten[i] = true;
+		forget_file(w, i);
+	}
+}
+
+static void *run(void *argument)
+{
+	const struct watch *w = argument;
+	struct pollfd fds[] = {
+		{ .fd = w->stop_event, .events = POLLIN },
+		{ .fd = w->fs->served->source->changed_event, .events = POLLIN },
+		{ .fd = w->inotify, .events = POLLIN },
+	};
+
+	for (;;) {
+		if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
+			return NULL;
+		if (fds[0].revents)
+			return NULL;
+		if (fds[2].revents)
+			read_events(w);
+		if (fds[1].revents)
+			forget_changed(w);
+	}
+}
+
+static void free_watch(struct watch *w)
+{
+	if (w->stop_event >= 0)
+		(void)close(w->stop_event);
+	if (w->inotify >= 0)
+		(void)close(w->inotify);
+	free(w->watch_ids);
+	free(w->forgotten);
+	free(w);
+}
+
+static int init_watch(struct watch *w)
+{
+	const struct source *source = w->fs->served->source;
+
+	w->watch_ids = calloc(source->file_count, sizeof(*w->watch_ids));
+	w->forgotten = calloc(source->file_count, sizeof(*w->forgotten));
+	w->stop_event = eventfd(0, EFD_CLOEXEC);
+	if (!w->watch_ids || !w->forgotten || w->stop_event < 0)
+		return -ENOMEM;
+	w->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (w->inotify < 0)
+		log_warning("%s: watch: %s: changes are noticed at the next read only",
+			    source->path, errtext(errno));
+	for (uint32_t i = 0; i < source->file_count; i++)
+		w->watch_ids[i] = w->inotify < 0 ? -1 : add_watch(w, &source->files[i]);
+	return thread_start(&w->thread, run, w);
+}
+
+int watch_start(struct weightfs *fs, struct fuse_session *session, struct watch **watch)
+{
+	struct watch *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	*w = (struct watch){
+		.fs = fs, .session = session, .stop_event = -1, .inotify = -1
+	};
+	r = init_watch(w);
+	if (r < 0) {
+		free_watch(w);
+		return log_errno(r, "start the watch");
+	}
+	*watch = w;
+	return 0;
+}
+
+void watch_stop(struct watch *watch)
+{
+	if (!watch)
+		return;
+	thread_stop(watch->thread, watch->stop_event);
+	free_watch(watch);
+}

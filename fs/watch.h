@@ -1,0 +1,21 @@
+/*
+ * The watch: a thread that notices changes of the source and makes the kernel forget what
+ * it cached of it, so that opens fail with ESTALE and reads with EIO.
+ */
+#ifndef FS_WATCH_H
+#define FS_WATCH_H
+
+#include "weightfs.h"
+
+struct fuse_session;
+struct watch;
+
+/* Starts the thread. `session` must be mounted and outlive the watch. 0 or a negative
+ * errno. */
+MUST_CHECK int watch_start(struct weightfs *fs, struct fuse_session *session,
+			   struct watch **watch);
+
+/* Stops and joins the thread; NULL is fine. */
+void watch_stop(struct watch *watch);
+
+#endif

@@ -1,0 +1,105 @@
+#include "xattr.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PREFIX "user.weightfs."
+
+static void put_u64(struct strbuf *out, uint64_t value)
+{
+	strbuf_addf(out, "%llu", (unsigned long long)value);
+}
+
+static void get_name(const struct weightfs *fs, const struct tensor *t,
+		     struct strbuf *out)
+{
+	(void)fs;
+	strbuf_add(out, t->name, t->name_len);
+}
+
+static void get_dtype(const struct weightfs *fs, const struct tensor *t,
+		      struct strbuf *out)
+{
+	(void)fs;
+	strbuf_add_str(out, dtype_info((enum dtype)t->dtype)->name);
+}
+
+static void get_shape(const struct weightfs *fs, const struct tensor *t,
+		      struct strbuf *out)
+{
+	(void)fs;
+	for (unsigned int i = 0; i < t->rank; i++) {
+		if (i > 0)
+			strbuf_add_char(out, ',');
+		put_u64(out, t->shape[i]);
+	}
+}
+
+static void get_format(const struct weightfs *fs, const struct tensor *t,
+		       struct strbuf *out)
+{
+	(void)t;
+	strbuf_add_str(out, model_format(fs->served->model));
+}
+
+static void get_file(const struct weightfs *fs, const struct tensor *t,
+		     struct strbuf *out)
+{
+	strbuf_add_str(out, served_tensor_file(fs->served, t)->path);
+}
+
+static void get_offset(const struct weightfs *fs, const struct tensor *t,
+		       struct strbuf *out)
+{
+	(void)fs;
+	put_u64(out, t->offset);
+}
+
+static void get_nbytes(const struct weightfs *fs, const struct tensor *t,
+		       struct strbuf *out)
+{
+	(void)fs;
+	put_u64(out, t->nbytes);
+}
+
+static void get_backing(const struct weightfs *fs, const struct tensor *t,
+			struct strbuf *out)
+{
+	(void)fs;
+	(void)t;
+	strbuf_add_str(out, "stream");
+}
+
+static const struct xattr {
+	const char *name;
+	void (*get)(const struct weightfs *fs, const struct tensor *t,
+		    struct strbuf *out);
+} XATTRS[] = {
+	{ PREFIX "name", get_name },     { PREFIX "dtype", get_dtype },
+	{ PREFIX "shape", get_shape },   { PREFIX "format", get_format },
+	{ PREFIX "file", get_file },     { PREFIX "offset", get_offset },
+	{ PREFIX "nbytes", get_nbytes }, { PREFIX "backing", get_backing },
+};
+
+void xattr_list(struct node node, struct strbuf *out)
+{
+	if (node.kind != NODE_TENSOR)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(XATTRS); i++)
+		strbuf_add(out, XATTRS[i].name, strlen(XATTRS[i].name) + 1);
+}
+
+int xattr_get(const struct weightfs *fs, struct node node, const char *name,
+	      struct strbuf *out)
+{
+	if (node.kind != NODE_TENSOR || strncmp(name, PREFIX, strlen(PREFIX)) != 0)
+		return -ENODATA;
+	for (size_t i = 0; i < ARRAY_LEN(XATTRS); i++) {
+		if (strcmp(XATTRS[i].name, name) == 0) {
+			XATTRS[i].get(fs, model_tensor(fs->served->model, node.index),
+				      out);
+			return out->err;
+		}
+	}
+	return -ENODATA;
+}
