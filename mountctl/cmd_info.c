@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -24,7 +25,7 @@ struct place {
 	const char *below; /* its part of `path` behind model_dir, "" for that itself */
 };
 
-static const char *const VIEWS[] = {
+static const char *const views[] = {
 	"flat/tensors", "flat/npy", "flat/safetensors", "tensors", "npy", "safetensors",
 };
 
@@ -32,14 +33,14 @@ static const char *const VIEWS[] = {
  * stands behind it. */
 static const char *view_of(const char *below, const char **rest)
 {
-	for (size_t i = 0; i < ARRAY_LEN(VIEWS); i++) {
-		size_t len = strlen(VIEWS[i]);
+	for (size_t i = 0; i < ARRAY_LEN(views); i++) {
+		size_t len = strlen(views[i]);
 
-		if (strncmp(below, VIEWS[i], len) != 0 ||
+		if (strncmp(below, views[i], len) != 0 ||
 		    (below[len] != '/' && below[len] != '\0'))
 			continue;
 		*rest = below + len + (below[len] == '/');
-		return VIEWS[i];
+		return views[i];
 	}
 	return NULL;
 }
@@ -58,13 +59,13 @@ static bool has_model(const char *dir)
 /* The mount point is the model, or it holds one directory a model. 0 or -ENOMEM. */
 static int find_model(struct place *place)
 {
-	size_t len = strlen(place->mount->mountpoint);
-
 	place->model_dir = strdup(place->mount->mountpoint);
 	if (!place->model_dir)
 		return -ENOMEM;
 	if (!has_model(place->model_dir) && *place->below != '\0') {
-		len = (size_t)(place->below - place->path) + strcspn(place->below, "/");
+		size_t len =
+			(size_t)(place->below - place->path) + strcspn(place->below, "/");
+
 		free(place->model_dir);
 		place->model_dir = strndup(place->path, len);
 		if (!place->model_dir)
@@ -92,23 +93,18 @@ static void attribute_fini(struct attribute *attribute)
 static int read_attribute(const char *path, const char *full_name,
 			  struct attribute *attribute)
 {
-	ssize_t len = lgetxattr(path, full_name, NULL, 0);
-	CLEANUP(free_ptr) char *value = malloc(len > 0 ? (size_t)len : 1);
+	char value[XATTR_SIZE_MAX];
+	ssize_t len = lgetxattr(path, full_name, value, sizeof(value));
 
-	if (!value)
-		return -ENOMEM;
-	if (len > 0)
-		len = lgetxattr(path, full_name, value, (size_t)len);
 	if (len < 0)
 		return -errno;
-	attribute->name = full_name + strlen(XATTR_PREFIX);
 	strbuf_add(&attribute->value, value, (size_t)len);
 	return attribute->value.err;
 }
 
 static bool is_number(const struct strbuf *value)
 {
-	return value->len > 0 && value->len < 20 &&
+	return value->data && value->len > 0 && value->len < 20 &&
 	       strspn(value->data, "0123456789") == value->len;
 }
 
@@ -117,13 +113,13 @@ static void write_shape(struct jsonw *out, const struct strbuf *value)
 {
 	CLEANUP(strbuf_fini) struct strbuf array = { 0 };
 
-	if (strspn(value->data, "0123456789,") != value->len) {
-		jsonw_string_bytes(out, value->data, value->len);
-		return;
-	}
-	strbuf_addf(&array, "[%s]", value->data);
-	if (array.data)
+	strbuf_add_char(&array, '[');
+	strbuf_add(&array, value->data, value->len);
+	strbuf_add_char(&array, ']');
+	if (array.data && strspn(array.data, "[0123456789,]") == array.len)
 		jsonw_raw(out, array.data, array.len);
+	else
+		jsonw_string_bytes(out, value->data, value->len);
 }
 
 static void write_attribute(struct jsonw *out, const struct attribute *attribute)
@@ -158,13 +154,9 @@ static void print_attribute(const struct attribute *attribute)
 /* Names of all attributes, one NUL behind each. 0 or a negative errno. */
 static int read_names(const char *path, struct strbuf *names)
 {
-	ssize_t len = llistxattr(path, NULL, 0);
-	CLEANUP(free_ptr) char *list = malloc(len > 0 ? (size_t)len : 1);
+	char list[XATTR_LIST_MAX];
+	ssize_t len = llistxattr(path, list, sizeof(list));
 
-	if (!list)
-		return -ENOMEM;
-	if (len > 0)
-		len = llistxattr(path, list, (size_t)len);
 	if (len < 0)
 		return -errno;
 	strbuf_add(names, list, (size_t)len);
@@ -179,7 +171,10 @@ static int show_attributes(const struct place *place, struct jsonw *out)
 
 	for (const char *name = names.data;
 	     r == 0 && name && name < names.data + names.len; name += strlen(name) + 1) {
-		CLEANUP(attribute_fini) struct attribute attribute = { 0 };
+		CLEANUP(attribute_fini)
+		struct attribute attribute = {
+			.name = name + strlen(XATTR_PREFIX),
+		};
 
 		if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0)
 			continue;
@@ -380,12 +375,12 @@ static int show_mounted(struct place *place, bool json)
 	return r;
 }
 
-static enum command_status show(const char *path, bool json)
+static enum command_result show(const char *path, bool json)
 {
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
 	CLEANUP(free_ptr) char *absolute = NULL;
 	struct place place = { 0 };
-	enum command_status status;
+	enum command_result status;
 	int r;
 
 	if (mounts_read(&mounts) < 0)
@@ -405,22 +400,22 @@ static enum command_status show(const char *path, bool json)
 	return r < 0 ? COMMAND_FAILED : status;
 }
 
-static enum command_status run(int argc, char **argv, bool json)
+static enum command_result run(int argc, char **argv, bool json)
 {
 	static const struct option long_options[] = { COMMAND_COMMON_OPTIONS, { 0 } };
-	enum command_status status;
+	enum command_result status;
 	int option;
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
 	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-		if (command_common_option(&COMMAND_INFO, option, &json, &status))
+		if (command_common_option(&command_info, option, &json, &status))
 			return status;
 	if (argc - optind != 1 || *argv[optind] == '\0')
-		return command_wrong_usage(&COMMAND_INFO, "needs one path");
+		return command_wrong_usage(&command_info, "needs one path");
 	return show(argv[optind], json);
 }
 
-const struct command COMMAND_INFO = {
+const struct command command_info = {
 	.name = "info",
 	.usage = "PATH",
 	.summary = "show everything about a tensor file, a directory of them, or a model",

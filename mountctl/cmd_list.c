@@ -55,7 +55,7 @@ static void add_document(struct jsonw *out, const struct mount *mount,
 	jsonw_end_object(out);
 }
 
-static enum command_status list_mounts(const struct mounts *mounts, bool json)
+static enum command_result list_mounts(const struct mounts *mounts, bool json)
 {
 	static const struct table_column columns[] = {
 		{ "MOUNTPOINT", false }, { "SOURCE", false }, { "FORMAT", false },
@@ -93,25 +93,25 @@ static enum command_status list_mounts(const struct mounts *mounts, bool json)
 	return command_finish();
 }
 
-static enum command_status run(int argc, char **argv, bool json)
+static enum command_result run(int argc, char **argv, bool json)
 {
 	static const struct option long_options[] = { COMMAND_COMMON_OPTIONS, { 0 } };
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
-	enum command_status status;
+	enum command_result status;
 	int option;
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
 	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-		if (command_common_option(&COMMAND_LIST, option, &json, &status))
+		if (command_common_option(&command_list, option, &json, &status))
 			return status;
 	if (optind < argc)
-		return command_wrong_usage(&COMMAND_LIST, "takes no arguments");
+		return command_wrong_usage(&command_list, "takes no arguments");
 	if (mounts_read(&mounts) < 0)
 		return COMMAND_FAILED;
 	return list_mounts(&mounts, json);
 }
 
-const struct command COMMAND_LIST = {
+const struct command command_list = {
 	.name = "list",
 	.usage = "",
 	.summary = "show this machine's weightfs mounts",

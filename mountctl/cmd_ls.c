@@ -33,7 +33,7 @@ struct backings {
 static const struct {
 	const char *name;
 	int (*order)(const void *, const void *);
-} ORDERS[] = {
+} orders[] = {
 	{ "name", tensors_by_name },
 	{ "size", tensors_by_size },
 	{ "dtype", tensors_by_dtype },
@@ -194,12 +194,12 @@ static void print_documents(const struct tensors *tensors,
 	(void)printf("]\n");
 }
 
-static enum command_status list_tensors(const struct request *request,
+static enum command_result list_tensors(const struct request *request,
 					const struct backings *backings)
 {
 	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
 	CLEANUP(tensors_fini) struct tensors tensors = { 0 };
-	enum command_status status;
+	enum command_result status;
 	int r = tensors_load(backings->dir, &text, &tensors);
 
 	if (r < 0)
@@ -215,7 +215,7 @@ static enum command_status list_tensors(const struct request *request,
 	return r < 0 ? COMMAND_FAILED : status;
 }
 
-static enum command_status list_mount(const struct request *request)
+static enum command_result list_mount(const struct request *request)
 {
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
 	CLEANUP(daemon_answer_fini) struct daemon_answer answer = { 0 };
@@ -240,16 +240,16 @@ static enum command_status list_mount(const struct request *request)
 
 static bool take_order(const char *name, struct request *request)
 {
-	for (size_t i = 0; i < ARRAY_LEN(ORDERS); i++) {
-		if (strcmp(ORDERS[i].name, name) != 0)
+	for (size_t i = 0; i < ARRAY_LEN(orders); i++) {
+		if (strcmp(orders[i].name, name) != 0)
 			continue;
-		request->order = ORDERS[i].order;
+		request->order = orders[i].order;
 		return true;
 	}
 	return false;
 }
 
-static enum command_status run(int argc, char **argv, bool json)
+static enum command_result run(int argc, char **argv, bool json)
 {
 	static const struct option long_options[] = {
 		{ "long", no_argument, NULL, 'l' },
@@ -258,7 +258,7 @@ static enum command_status run(int argc, char **argv, bool json)
 		{ 0 },
 	};
 	struct request request = { .json = json };
-	enum command_status status;
+	enum command_result status;
 	int option;
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
@@ -267,19 +267,19 @@ static enum command_status run(int argc, char **argv, bool json)
 			request.long_format = true;
 		else if (option == 's' && !take_order(optarg, &request))
 			return command_wrong_usage(
-				&COMMAND_LS, "--sort takes name, size, dtype or file");
-		else if (option != 's' && command_common_option(&COMMAND_LS, option,
+				&command_ls, "--sort takes name, size, dtype or file");
+		else if (option != 's' && command_common_option(&command_ls, option,
 								&request.json, &status))
 			return status;
 	}
 	if (optind == argc)
-		return command_wrong_usage(&COMMAND_LS, "needs a mount point");
+		return command_wrong_usage(&command_ls, "needs a mount point");
 	request.mountpoint = argv[optind];
 	request.patterns = argv + optind + 1;
 	return list_mount(&request);
 }
 
-const struct command COMMAND_LS = {
+const struct command command_ls = {
 	.name = "ls",
 	.usage = "MOUNTPOINT [PATTERN...] [--sort name|size|dtype|file] [-l]",
 	.summary = "list tensors with dtype, shape, size and backing",

@@ -32,7 +32,7 @@ static char *dup_argument(const char *path)
 									       : argument;
 }
 
-static enum command_status run_weightfs(const struct request *request)
+static enum command_result run_weightfs(const struct request *request)
 {
 	CLEANUP(free_ptr) char *program = spawn_find_weightfs();
 	CLEANUP(free_ptr) char *source = dup_argument(request->source);
@@ -62,7 +62,7 @@ static enum command_status run_weightfs(const struct request *request)
 	return result.status == COMMAND_USAGE ? COMMAND_USAGE : COMMAND_FAILED;
 }
 
-static enum command_status tell(const struct request *request)
+static enum command_result tell(const struct request *request)
 {
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
 	CLEANUP(free_ptr) char *source = NULL;
@@ -97,9 +97,9 @@ static enum command_status tell(const struct request *request)
 	return command_finish();
 }
 
-static enum command_status mount_model(const struct request *request)
+static enum command_result mount_model(const struct request *request)
 {
-	enum command_status status;
+	enum command_result status;
 	bool made = false;
 
 	if (request->mkdir) {
@@ -118,7 +118,7 @@ static enum command_status mount_model(const struct request *request)
 	return request->json || request->verbose ? tell(request) : COMMAND_DONE;
 }
 
-static enum command_status run(int argc, char **argv, bool json)
+static enum command_result run(int argc, char **argv, bool json)
 {
 	static const struct option long_options[] = {
 		{ "options", required_argument, NULL, 'o' },
@@ -128,7 +128,7 @@ static enum command_status run(int argc, char **argv, bool json)
 		{ 0 },
 	};
 	CLEANUP(request_fini) struct request request = { .json = json };
-	enum command_status status;
+	enum command_result status;
 	int option;
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
@@ -141,22 +141,22 @@ static enum command_status run(int argc, char **argv, bool json)
 			request.mkdir = true;
 		} else if (option == 'v') {
 			request.verbose = true;
-		} else if (command_common_option(&COMMAND_MOUNT, option, &request.json,
+		} else if (command_common_option(&command_mount, option, &request.json,
 						 &status)) {
 			return status;
 		}
 	}
 	if (argc - optind != 2)
-		return command_wrong_usage(&COMMAND_MOUNT,
+		return command_wrong_usage(&command_mount,
 					   "needs a source and a mount point");
 	request.source = argv[optind];
 	request.mountpoint = argv[optind + 1];
 	if (*request.source == '\0' || *request.mountpoint == '\0')
-		return command_wrong_usage(&COMMAND_MOUNT, "an argument is empty");
+		return command_wrong_usage(&command_mount, "an argument is empty");
 	return mount_model(&request);
 }
 
-const struct command COMMAND_MOUNT = {
+const struct command command_mount = {
 	.name = "mount",
 	.usage = "SOURCE MOUNTPOINT [-o OPTION,...] [--mkdir] [-v]",
 	.summary = "mount a model file or directory",

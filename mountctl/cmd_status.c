@@ -182,7 +182,7 @@ static void print_daemon(struct json status)
 		     (unsigned int)(uptime % 60));
 }
 
-static enum command_status show(struct json status, bool json)
+static enum command_result show(struct json status, bool json)
 {
 	if (json) {
 		(void)printf("%.*s\n", (int)status.len, status.at);
@@ -196,7 +196,7 @@ static enum command_status show(struct json status, bool json)
 	return command_finish();
 }
 
-static enum command_status show_status_of(const char *path, bool json)
+static enum command_result show_status_of(const char *path, bool json)
 {
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
 	CLEANUP(daemon_answer_fini) struct daemon_answer answer = { 0 };
@@ -217,22 +217,22 @@ static enum command_status show_status_of(const char *path, bool json)
 	return show(answer.status, json);
 }
 
-static enum command_status run(int argc, char **argv, bool json)
+static enum command_result run(int argc, char **argv, bool json)
 {
 	static const struct option long_options[] = { COMMAND_COMMON_OPTIONS, { 0 } };
-	enum command_status status;
+	enum command_result status;
 	int option;
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
 	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-		if (command_common_option(&COMMAND_STATUS, option, &json, &status))
+		if (command_common_option(&command_status, option, &json, &status))
 			return status;
 	if (argc - optind != 1)
-		return command_wrong_usage(&COMMAND_STATUS, "needs one mount point");
+		return command_wrong_usage(&command_status, "needs one mount point");
 	return show_status_of(argv[optind], json);
 }
 
-const struct command COMMAND_STATUS = {
+const struct command command_status = {
 	.name = "status",
 	.usage = "MOUNTPOINT",
 	.summary = "show what a mount holds and how it is read",

@@ -206,10 +206,10 @@ static bool umount_paths(char **paths, const struct request *request, struct jso
 	return ok;
 }
 
-static enum command_status umount_these(char **paths, const struct request *request)
+static enum command_result umount_these(char **paths, const struct request *request)
 {
 	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
-	enum command_status status;
+	enum command_result status;
 	struct jsonw out;
 	bool ok;
 
@@ -237,7 +237,7 @@ static bool parse_timeout(const char *text, int *timeout_ms)
 }
 
 /* True if the command is over with `*status`. */
-static bool take_option(int option, struct request *request, enum command_status *status)
+static bool take_option(int option, struct request *request, enum command_result *status)
 {
 	switch (option) {
 	case 'a':
@@ -249,16 +249,16 @@ static bool take_option(int option, struct request *request, enum command_status
 	case 't':
 		if (parse_timeout(optarg, &request->timeout_ms))
 			return false;
-		*status = command_wrong_usage(&COMMAND_UMOUNT,
+		*status = command_wrong_usage(&command_umount,
 					      "--timeout takes seconds, 0 to 86400");
 		return true;
 	default:
-		return command_common_option(&COMMAND_UMOUNT, option, &request->json,
+		return command_common_option(&command_umount, option, &request->json,
 					     status);
 	}
 }
 
-static enum command_status run(int argc, char **argv, bool json)
+static enum command_result run(int argc, char **argv, bool json)
 {
 	static const struct option long_options[] = {
 		{ "all", no_argument, NULL, 'a' },
@@ -268,7 +268,7 @@ static enum command_status run(int argc, char **argv, bool json)
 		{ 0 },
 	};
 	struct request request = { .json = json, .timeout_ms = DEFAULT_TIMEOUT_S * 1000 };
-	enum command_status status;
+	enum command_result status;
 	int option;
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
@@ -276,12 +276,12 @@ static enum command_status run(int argc, char **argv, bool json)
 		if (take_option(option, &request, &status))
 			return status;
 	if (request.all == (optind < argc))
-		return command_wrong_usage(&COMMAND_UMOUNT,
+		return command_wrong_usage(&command_umount,
 					   "needs mount points or --all");
 	return umount_these(argv + optind, &request);
 }
 
-const struct command COMMAND_UMOUNT = {
+const struct command command_umount = {
 	.name = "umount",
 	.usage = "MOUNTPOINT... | --all [--force] [--timeout SECONDS]",
 	.summary = "unmount and wait until the daemon is gone",

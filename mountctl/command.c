@@ -14,14 +14,14 @@ void command_print_help(const struct command *command)
 		(void)printf("\n%s", command->help);
 }
 
-enum command_status command_wrong_usage(const struct command *command, const char *what)
+enum command_result command_wrong_usage(const struct command *command, const char *what)
 {
 	log_error("%s: %s: see 'mountctl help %s'", command->name, what, command->name);
 	return COMMAND_USAGE;
 }
 
 bool command_common_option(const struct command *command, int option, bool *json,
-			   enum command_status *status)
+			   enum command_result *status)
 {
 	switch (option) {
 	case COMMAND_OPTION_JSON:
@@ -40,7 +40,7 @@ bool command_common_option(const struct command *command, int option, bool *json
 	}
 }
 
-enum command_status command_finish(void)
+enum command_result command_finish(void)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return COMMAND_DONE;

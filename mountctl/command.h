@@ -6,8 +6,8 @@
 #include <getopt.h>
 #include <stdbool.h>
 
-/* What the program exits with. */
-enum command_status {
+/* What the program exits with; weightfs(8) has the same numbers. */
+enum command_result {
 	COMMAND_DONE = 0,
 	COMMAND_FAILED = 1, /* with a message on stderr */
 	COMMAND_USAGE = 2,
@@ -21,15 +21,15 @@ struct command {
 
 	/* argv[0] is the command's name. `json` is set by --json in front of the command;
 	 * one behind it is the command's to read. */
-	enum command_status (*run)(int argc, char **argv, bool json);
+	enum command_result (*run)(int argc, char **argv, bool json);
 };
 
-extern const struct command COMMAND_MOUNT;
-extern const struct command COMMAND_UMOUNT;
-extern const struct command COMMAND_LIST;
-extern const struct command COMMAND_STATUS;
-extern const struct command COMMAND_LS;
-extern const struct command COMMAND_INFO;
+extern const struct command command_mount;
+extern const struct command command_umount;
+extern const struct command command_list;
+extern const struct command command_status;
+extern const struct command command_ls;
+extern const struct command command_info;
 
 /* getopt_long() values of the options that every command has. */
 #define COMMAND_OPTION_JSON 0x100
@@ -43,17 +43,17 @@ extern const struct command COMMAND_INFO;
 /* Takes one of the options above, or what getopt_long() calls wrong. True if the command
  * is over with `*status`: help was printed or the usage is wrong. */
 bool command_common_option(const struct command *command, int option, bool *json,
-			   enum command_status *status);
+			   enum command_result *status);
 
 /* Logs what is wrong with the arguments, with a hint at the help. Returns COMMAND_USAGE.
  */
-enum command_status command_wrong_usage(const struct command *command, const char *what);
+enum command_result command_wrong_usage(const struct command *command, const char *what);
 
 /* Prints the help of one command to stdout. */
 void command_print_help(const struct command *command);
 
 /* Flushes stdout: COMMAND_DONE, or COMMAND_FAILED with a message if it could not all be
  * written. */
-enum command_status command_finish(void);
+enum command_result command_finish(void);
 
 #endif

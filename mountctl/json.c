@@ -250,7 +250,7 @@ static const char *add_escape(struct strbuf *out, const char *at, const char *en
 	if (*at == 'u')
 		return add_unicode_escape(out, at + 1, end);
 	letter = *at != '\0' ? strchr(letters, *at) : NULL;
-	strbuf_add_char(out, letter ? meanings[letter - letters] : *at);
+	strbuf_add(out, letter ? &meanings[letter - letters] : at, 1);
 	return at + 1;
 }
 

@@ -5,9 +5,9 @@
 #include "mountctl/text.h"
 #include "util/log.h"
 
-static const struct command *const COMMANDS[] = {
-	&COMMAND_MOUNT,  &COMMAND_UMOUNT, &COMMAND_LIST,
-	&COMMAND_STATUS, &COMMAND_LS,     &COMMAND_INFO,
+static const struct command *const commands[] = {
+	&command_mount,  &command_umount, &command_list,
+	&command_status, &command_ls,     &command_info,
 };
 
 static void print_help(void)
@@ -16,9 +16,9 @@ static void print_help(void)
 		"usage: mountctl [--json] COMMAND [ARGUMENT...]\n\n"
 		"Mounts model files as directory trees in which every tensor is a file, and\n"
 		"looks after such mounts.\n\ncommands:\n");
-	for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
-		(void)printf("  %s%-8s%s %s\n", text_style(TEXT_BOLD), COMMANDS[i]->name,
-			     text_style(TEXT_PLAIN), COMMANDS[i]->summary);
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		(void)printf("  %s%-8s%s %s\n", text_style(TEXT_BOLD), commands[i]->name,
+			     text_style(TEXT_PLAIN), commands[i]->summary);
 	(void)printf("  %s%-8s%s %s\n\noptions:\n"
 		     "  --json     print one JSON document\n"
 		     "  --help     print this\n"
@@ -29,19 +29,19 @@ static void print_help(void)
 
 static const struct command *find_command(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
-		if (strcmp(COMMANDS[i]->name, name) == 0)
-			return COMMANDS[i];
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		if (strcmp(commands[i]->name, name) == 0)
+			return commands[i];
 	return NULL;
 }
 
-static enum command_status unknown_command(const char *name)
+static enum command_result unknown_command(const char *name)
 {
 	(void)text_error(name, "unknown command: see 'mountctl --help'", 0);
 	return COMMAND_USAGE;
 }
 
-static enum command_status run_help(int argc, char **argv)
+static enum command_result run_help(int argc, char **argv)
 {
 	const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
 
@@ -54,7 +54,7 @@ static enum command_status run_help(int argc, char **argv)
 	return command_finish();
 }
 
-static enum command_status run_command(int argc, char **argv, bool json)
+static enum command_result run_command(int argc, char **argv, bool json)
 {
 	const struct command *command = find_command(argv[0]);
 
@@ -65,7 +65,7 @@ static enum command_status run_command(int argc, char **argv, bool json)
 	return command->run(argc, argv, json);
 }
 
-static enum command_status run_program(int argc, char **argv)
+static enum command_result run_program(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, COMMAND_OPTION_JSON },

@@ -40,17 +40,14 @@ static void close_pair(const int pair[2])
 
 static _Noreturn void be_program(const char *const argv[], const struct running *run)
 {
-	char *args[32];
-	size_t n = 0;
+	char *const *args;
 	int err;
 
-	/* execvp() takes char *const[] for historical reasons and changes nothing. */
-	for (; argv[n] && n < ARRAY_LEN(args) - 1; n++)
-		memcpy(&args[n], &argv[n], sizeof(args[n]));
-	args[n] = NULL;
+	/* execvp() wants char *const[] for historical reasons and changes nothing. */
+	memcpy(&args, &argv, sizeof(args));
 	if (dup2(run->out[1], STDOUT_FILENO) >= 0 &&
 	    dup2(run->err[1], STDERR_FILENO) >= 0)
-		(void)execvp(args[0], args);
+		(void)execvp(argv[0], args);
 	err = errno;
 	_exit(write(run->failed[1], &err, sizeof(err)) > 0 ? 127 : 126);
 }
@@ -168,15 +165,15 @@ char *spawn_find_weightfs(void)
 	return strdup("weightfs");
 }
 
-int spawn_relay_errors(const struct spawn_result *result, const char *program)
+int spawn_relay_errors(struct spawn_result *result, const char *program)
 {
-	CLEANUP(free_ptr) char *text = strdup(result->err.data ? result->err.data : "");
 	size_t program_len = strlen(program);
 	char *save = NULL;
 	int count = 0;
 
-	for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line;
-	     line = strtok_r(NULL, "\n", &save)) {
+	for (char *line = result->err.data ? strtok_r(result->err.data, "\n", &save)
+					   : NULL;
+	     line; line = strtok_r(NULL, "\n", &save)) {
 		CLEANUP(strbuf_fini) struct strbuf safe = { 0 };
 
 		if (strncmp(line, program, program_len) == 0 &&

@@ -23,7 +23,8 @@ MUST_CHECK int spawn_run(const char *const argv[], struct spawn_result *result);
 char *spawn_find_weightfs(void);
 
 /* Logs the lines a program wrote on stderr as our own: "weightfs: x" becomes
- * "mountctl: x". Returns how many there were. */
-int spawn_relay_errors(const struct spawn_result *result, const char *program);
+ * "mountctl: x". Returns how many there were, and takes the text
+ * apart. */
+int spawn_relay_errors(struct spawn_result *result, const char *program);
 
 #endif

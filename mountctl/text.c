@@ -1,6 +1,5 @@
 #include "mountctl/text.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,30 +49,13 @@ size_t text_width(const char *text)
 	return width;
 }
 
-const char *text_errno(int err)
-{
-	static char text[128];
-	const char *words = strerrordesc_np(err);
-
-	if (!words) {
-		(void)snprintf(text, sizeof(text), "error %d", err);
-		return text;
-	}
-	(void)snprintf(text, sizeof(text), "%s", words);
-	/* "Input/output error" becomes lower case, "RPC failed" would not. */
-	if (!isupper((unsigned char)text[0]) || !isupper((unsigned char)text[1]))
-		text[0] = (char)tolower((unsigned char)text[0]);
-	return text;
-}
-
 int text_error(const char *name, const char *what, int err)
 {
 	CLEANUP(strbuf_fini) struct strbuf safe = { 0 };
 
 	text_escape(&safe, name, strlen(name));
 	if (err)
-		log_error("%s: %s: %s", safe.data ? safe.data : "", what,
-			  text_errno(err));
+		(void)log_errno(-err, "%s: %s", safe.data ? safe.data : "", what);
 	else
 		log_error("%s: %s", safe.data ? safe.data : "", what);
 	return err ? -err : -EIO;

@@ -14,10 +14,6 @@ void text_escape(struct strbuf *out, const char *text, size_t len);
 /* Columns that valid UTF-8 takes, counting one for each character. */
 size_t text_width(const char *text);
 
-/* The system's words for errno value `err`, beginning in lower case as all messages do.
- * Valid until the next call. */
-const char *text_errno(int err);
-
 /* Logs "NAME: what: detail" with NAME escaped. `err` is errno or 0 for no detail.
  * Returns -err, or -EIO without one. */
 int text_error(const char *name, const char *what, int err);
