@@ -1,8 +1,11 @@
 #include "content.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "live.h"
+
+#define PAGE 4096u
 
 /* One piece: bytes of [start, start + len) from `offset` on, at most `size`. */
 static int one_piece(const uint8_t *start, uint64_t len, uint64_t offset, size_t size,
@@ -62,6 +65,34 @@ static int read_tensor(const struct weightfs *fs, struct node node, uint64_t off
 	       one_piece(file->bytes + t->offset, t->nbytes, 0, size, &pieces[count]);
 }
 
+/* Maps what is asked for; nobody reads a document in small pieces. */
+static int read_document(struct weightfs *fs, struct node node, uint64_t offset,
+			 size_t size, struct content_scratch *scratch,
+			 struct iovec *piece)
+{
+	const struct document *document;
+	uint64_t into = offset % PAGE;
+	void *window;
+	int r;
+
+	r = served_document(fs->served, (enum document_kind)node.index, &document);
+	if (r < 0)
+		return r;
+	if (offset >= document->len || size == 0)
+		return 0;
+	if (size > document->len - offset)
+		size = document->len - (size_t)offset;
+	window = mmap(NULL, size + into, PROT_READ, MAP_SHARED, document->fd,
+		      (off_t)(offset - into));
+	if (window == MAP_FAILED)
+		return -errno;
+	scratch->window = window;
+	scratch->window_len = size + into;
+	piece->iov_base = (char *)window + into;
+	piece->iov_len = size;
+	return 1;
+}
+
 static int read_live(struct weightfs *fs, struct node node, uint64_t offset, size_t size,
 		     struct content_scratch *scratch, struct iovec *piece)
 {
@@ -76,11 +107,10 @@ static int read_live(struct weightfs *fs, struct node node, uint64_t offset, siz
 int content_read(struct weightfs *fs, struct node node, uint64_t offset, size_t size,
 		 struct content_scratch *scratch, struct iovec pieces[static 2])
 {
-	const struct document *document;
 	struct source_file *file;
-	int r;
 
 	scratch->heap = NULL;
+	scratch->window = NULL;
 	if (node.kind == NODE_TENSOR)
 		return read_tensor(fs, node, offset, size, scratch, pieces);
 	if (node.kind == NODE_FILE) {
@@ -89,13 +119,8 @@ int content_read(struct weightfs *fs, struct node node, uint64_t offset, size_t 
 			return -EIO;
 		return one_piece(file->bytes, file->size, offset, size, pieces);
 	}
-	if (node.kind == NODE_DOCUMENT) {
-		r = served_document(fs->served, (enum document_kind)node.index,
-				    &document);
-		if (r < 0)
-			return r;
-		return one_piece(document->bytes, document->len, offset, size, pieces);
-	}
+	if (node.kind == NODE_DOCUMENT)
+		return read_document(fs, node, offset, size, scratch, pieces);
 	if (node.kind == NODE_LIVE)
 		return read_live(fs, node, offset, size, scratch, pieces);
 	return -EINVAL;
@@ -103,5 +128,7 @@ int content_read(struct weightfs *fs, struct node node, uint64_t offset, size_t 
 
 void content_fini(struct content_scratch *scratch)
 {
+	if (scratch->window)
+		(void)munmap(scratch->window, scratch->window_len);
 	free(scratch->heap);
 }

@@ -16,7 +16,9 @@
 /* Room for the parts of an answer that exist nowhere yet. On the caller's stack. */
 struct content_scratch {
 	char header[CONTENT_HEADER_MAX];
-	char *heap; /* freed by content_fini(); NULL as a rule */
+	char *heap;   /* freed by content_fini(); NULL as a rule */
+	void *window; /* unmapped by content_fini(); NULL as a rule */
+	size_t window_len;
 };
 
 /*

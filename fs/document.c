@@ -135,11 +135,10 @@ int served_write_document(struct served *served, enum document_kind kind,
 				      : write_metadata(served, out);
 }
 
-/* Moves the text into a memfd and maps it. */
+/* Moves the text into a memfd. */
 static int store(struct document *document, const struct strbuf *text)
 {
 	size_t done = 0;
-	void *bytes;
 
 	document->fd = memfd_create("weightfs document", MFD_CLOEXEC);
 	if (document->fd < 0)
@@ -151,10 +150,6 @@ static int store(struct document *document, const struct strbuf *text)
 			return -errno;
 		done += (size_t)n;
 	}
-	bytes = mmap(NULL, text->len, PROT_READ, MAP_SHARED, document->fd, 0);
-	if (bytes == MAP_FAILED)
-		return -errno;
-	document->bytes = bytes;
 	document->len = text->len;
 	return 0;
 }
@@ -207,8 +202,6 @@ void document_free(struct document *document)
 {
 	if (!document)
 		return;
-	if (document->bytes)
-		(void)munmap((void *)(uintptr_t)document->bytes, document->len);
 	if (document->fd >= 0)
 		(void)close(document->fd);
 	free(document);

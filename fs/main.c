@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -234,6 +235,14 @@ static void raise_file_limit(void)
 	}
 }
 
+/* Large blocks always go back to the system when they are freed: by default malloc would
+ * keep as much as the largest one freed so far, and a header can be 100 MB. */
+static void keep_memory_small(void)
+{
+	(void)mallopt(M_MMAP_THRESHOLD, 256 << 10);
+	(void)mallopt(M_TRIM_THRESHOLD, 256 << 10);
+}
+
 /* The absolute path of a directory to mount on; `path` has room for PATH_MAX bytes. */
 static int check_mountpoint(const char *name, char *path)
 {
@@ -288,6 +297,7 @@ int main(int argc, char **argv)
 	if (a.debug)
 		log_init("weightfs", LOG_LEVEL_DEBUG);
 	raise_file_limit();
+	keep_memory_small();
 	r = served_load(a.source, a.options.format, &served, &diag);
 	if (r < 0) {
 		log_error("%s", diag.text);

@@ -19,9 +19,9 @@ enum document_kind {
 	DOCUMENT_COUNT,
 };
 
-/* A generated file: text in a memfd, so that it is no private memory of the daemon. */
+/* A generated file: text in a memfd that is mapped for single reads only, so that the
+ * text of a large model is no private memory of the daemon. */
 struct document {
-	const uint8_t *bytes; /* the mapping; NULL when empty */
 	size_t len;
 	int fd;
 };

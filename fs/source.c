@@ -31,7 +31,8 @@ void source_file_set_changed(struct source_file *file)
 
 	if (atomic_exchange_explicit(&file->changed, true, memory_order_relaxed))
 		return;
-	log_error("%s: changed while mounted: nothing of it is served any more", file->path);
+	log_error("%s: changed while mounted: nothing of it is served any more",
+		  file->path);
 	/* An eventfd that is full is readable, which is all that is wanted. */
 	if (write(file->changed_event, &one, sizeof(one)) < 0)
 		log_debug("%s: signal the change: %s", file->path, errtext(errno));
