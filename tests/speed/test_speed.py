@@ -1,0 +1,108 @@
+"""Reading a large tensor through weightfs against plain libfuse and against the source."""
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+
+import numpy as np
+import pytest
+
+import mounting
+
+SIZE = int(os.environ.get("SPEED_BYTES", 2 << 30))
+ROUNDS = 5
+
+# What the stream backing must reach with the source in page cache.
+FIRST_TOUCH = 2.0   # times the first touch through plain libfuse
+SECOND_TOUCH = 0.4  # of mapping the source itself
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """(path, offset) of a tensor of SIZE bytes at an odd offset."""
+    path = tmp_path_factory.mktemp("speed") / "model.safetensors"
+    if shutil.disk_usage(path.parent).free < 2 * SIZE:
+        pytest.skip("not enough room on the disk")
+    header = f'{{"t":{{"dtype":"U8","shape":[{SIZE}],"data_offsets":[0,{SIZE}]}}}}'.encode()
+    header += b" " * (1 - len(header) % 2)
+    words = SIZE // 8
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for begin in range(0, words, 1 << 23):
+            np.arange(begin, min(begin + (1 << 23), words), dtype="<u8").tofile(file)
+    assert (8 + len(header)) % 2 == 1
+    return path, 8 + len(header)
+
+
+@pytest.fixture
+def scan(build_dir):
+    """scan(path, offset, length): (bytes a second, sum) of a fresh mapping."""
+    def run(path, *window):
+        out = subprocess.run([build_dir / "mmap_scan", path, *map(str, window)],
+                             capture_output=True, text=True, check=True).stdout.split()
+        return float(out[0]), out[1]
+    return run
+
+
+class PlainMount:
+    """tests/tools/plain_fuse with its defaults."""
+
+    def __init__(self, program, source, offset, path):
+        path.mkdir()
+        self.path = path
+        subprocess.run([program, source, str(offset), str(SIZE), path], check=True)
+
+    def __enter__(self):
+        return self.path / "data"
+
+    def __exit__(self, *_):
+        assert mounting.umount(self.path) == 0
+
+
+def touch_twice(scan, path, expected):
+    """Rates of the first and the second scan of a file whose pages are not there yet."""
+    rates = []
+    for _ in range(2):
+        rate, total = scan(path)
+        assert total == expected, "wrong bytes"
+        rates.append(rate)
+    return rates
+
+
+def show(what, rates):
+    gb = [rate / 1e9 for rate in rates]
+    print(f"\n      {what:30} median {statistics.median(gb):6.2f} GB/s, "
+          f"{min(gb):.2f} to {max(gb):.2f}", end="")
+
+
+def measure(scan, build_dir, model, tmp_path):
+    """Rates by name, from alternating rounds so that a busy moment hits all alike."""
+    source, offset = model
+    _, expected = scan(source, offset, SIZE)
+    rates = {"source": [], "plain first": [], "plain second": [], "stream first": [],
+             "stream second": []}
+    for i in range(ROUNDS):
+        rates["source"].append(scan(source, offset, SIZE)[0])
+        with PlainMount(build_dir / "plain_fuse", source, offset, tmp_path / f"p{i}") as path:
+            first, second = touch_twice(scan, path, expected)
+        rates["plain first"].append(first)
+        rates["plain second"].append(second)
+        with mounting.Mount(source, tmp_path / f"w{i}", ["backing=stream"]) as mounted:
+            first, second = touch_twice(scan, mounted / "tensors/t", expected)
+        rates["stream first"].append(first)
+        rates["stream second"].append(second)
+    return rates
+
+
+def test_first_and_second_touch(scan, build_dir, model, tmp_path):
+    rates = measure(scan, build_dir, model, tmp_path)
+    for what, values in rates.items():
+        show(what, values)
+    median = {what: statistics.median(values) for what, values in rates.items()}
+    first = median["stream first"] / median["plain first"]
+    second = median["stream second"] / median["source"]
+    print(f"\n      first touch {first:.2f} x plain libfuse (at least {FIRST_TOUCH}), "
+          f"second touch {second:.2f} x the source (at least {SECOND_TOUCH})", end="")
+    assert first >= FIRST_TOUCH
+    assert second >= SECOND_TOUCH
