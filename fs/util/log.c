@@ -42,6 +42,7 @@ static void emit(enum log_level level, const char *message)
 			      level == LOG_LEVEL_WARNING ? "warning: " : "", message);
 }
 
+PRINTF_LIKE(2, 0)
 static void vemit(enum log_level level, const char *format, va_list args)
 {
 	char message[MESSAGE_MAX];
