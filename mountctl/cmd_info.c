@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <inttypes.h>
 #include <linux/limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -13,7 +12,6 @@
 #include "mountctl/text.h"
 #include "util/jsonw.h"
 #include "util/log.h"
-#include "util/size.h"
 
 #define XATTR_PREFIX "user.weightfs."
 
@@ -138,17 +136,17 @@ static void write_attribute(struct jsonw *out, const struct attribute *attribute
 static void print_attribute(const struct attribute *attribute)
 {
 	CLEANUP(strbuf_fini) struct strbuf safe = { 0 };
-	char size[SIZE_TEXT_MAX];
+	char size[TEXT_BYTES_MAX];
 
-	text_escape(&safe, attribute->value.data, attribute->value.len);
-	(void)printf("%-10s %s", attribute->name, safe.data ? safe.data : "");
 	if (strcmp(attribute->name, "nbytes") == 0 && is_number(&attribute->value))
-		(void)printf(" (%s)",
-			     size_format(strtoull(attribute->value.data, NULL, 10),
-					 size));
-	if (strcmp(attribute->name, "shape") == 0 && attribute->value.len == 0)
-		(void)printf("scalar");
-	(void)putchar('\n');
+		strbuf_add_str(&safe,
+			       text_bytes(strtoull(attribute->value.data, NULL, 10),
+					  size));
+	else
+		text_escape(&safe, attribute->value.data, attribute->value.len);
+	if (strcmp(attribute->name, "shape") == 0 && safe.len == 0)
+		strbuf_add_str(&safe, "scalar");
+	(void)printf("%-10s %s\n", attribute->name, safe.data ? safe.data : "");
 }
 
 /* Names of all attributes, one NUL behind each. 0 or a negative errno. */
@@ -254,14 +252,12 @@ static int show_tensor(const struct place *place, bool json)
 static int show_file(const struct place *place, const struct stat *st, bool json)
 {
 	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
-	char size[SIZE_TEXT_MAX];
+	char size[TEXT_BYTES_MAX];
 	struct jsonw out;
 
 	if (!json) {
 		print_place(place);
-		(void)printf("%-10s %s (%" PRId64 " bytes)\n", "size",
-			     size_format((uint64_t)st->st_size, size),
-			     (int64_t)st->st_size);
+		print_line("size", text_bytes((uint64_t)st->st_size, size));
 		return 0;
 	}
 	jsonw_init(&out, &text);
@@ -305,7 +301,7 @@ static int keep_below(struct tensors *tensors, const char *prefix)
 static int print_directory(const struct place *place, struct tensors *tensors, bool json)
 {
 	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
-	char size[SIZE_TEXT_MAX];
+	char size[TEXT_BYTES_MAX];
 	uint64_t bytes = 0;
 	struct jsonw out;
 
@@ -313,8 +309,8 @@ static int print_directory(const struct place *place, struct tensors *tensors, b
 		bytes += tensors->list[i].nbytes;
 	if (!json) {
 		print_place(place);
-		(void)printf("%-10s %zu\n%-10s %s (%" PRIu64 " bytes)\n\n", "tensors",
-			     tensors->count, "size", size_format(bytes, size), bytes);
+		(void)printf("%-10s %zu\n%-10s %s\n\n", "tensors", tensors->count, "size",
+			     text_bytes(bytes, size));
 		return tensors_print_dtypes(tensors, 0);
 	}
 	jsonw_init(&out, &text);

@@ -209,7 +209,8 @@ static enum command_result list_tensors(const struct request *request,
 		qsort(tensors.list, tensors.count, sizeof(*tensors.list), request->order);
 	if (request->json)
 		print_documents(&tensors, backings);
-	else if (print_table(&tensors, backings, request->long_format) < 0)
+	else if (tensors.count > 0 &&
+		 print_table(&tensors, backings, request->long_format) < 0)
 		r = -ENOMEM;
 	status = command_finish();
 	return r < 0 ? COMMAND_FAILED : status;

@@ -34,13 +34,9 @@ static void line_count(const char *label, uint64_t count)
 
 static void line_size(const char *label, uint64_t bytes)
 {
-	char text[SIZE_TEXT_MAX];
+	char text[TEXT_BYTES_MAX];
 
-	if (bytes < 1024)
-		line_text(label, size_format(bytes, text));
-	else
-		(void)printf("  %-12s %s (%" PRIu64 " bytes)\n", label,
-			     size_format(bytes, text), bytes);
+	line_text(label, text_bytes(bytes, text));
 }
 
 static void print_shards(struct json shards)

@@ -10,7 +10,6 @@
 #include "mountctl/tensors.h"
 #include "mountctl/text.h"
 #include "util/log.h"
-#include "util/size.h"
 
 /* How many of the largest tensors are shown. */
 #define LARGEST_MAX 10
@@ -138,12 +137,11 @@ static void print_summary(const struct tensors *tensors)
 	struct json model = tensors->model;
 	CLEANUP(free_ptr) char *name = json_dup_printable(json_get(model, "name"));
 	CLEANUP(free_ptr) char *format = json_dup_printable(json_get(model, "format"));
-	uint64_t bytes = json_u64(json_get(model, "total_bytes"));
-	char size[SIZE_TEXT_MAX];
+	char size[TEXT_BYTES_MAX];
 
-	(void)printf("%-8s %s\n%-8s %s\n%-8s %zu\n%-8s %s (%" PRIu64 " bytes)\n", "name",
-		     name ? name : "", "format", format ? format : "", "tensors",
-		     tensors->count, "size", size_format(bytes, size), bytes);
+	(void)printf("%-8s %s\n%-8s %s\n%-8s %zu\n%-8s %s\n", "name", name ? name : "",
+		     "format", format ? format : "", "tensors", tensors->count, "size",
+		     text_bytes(json_u64(json_get(model, "total_bytes")), size));
 }
 
 static int print_description(struct json document)

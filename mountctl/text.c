@@ -1,10 +1,11 @@
 #include "mountctl/text.h"
 
 #include <errno.h>
-#include <stdint.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "util/log.h"
+#include "util/size.h"
 #include "util/utf8.h"
 
 static bool steers_terminal(const char *c, size_t len)
@@ -37,6 +38,18 @@ void text_escape(struct strbuf *out, const char *text, size_t len)
 		text += n;
 		len -= n;
 	}
+}
+
+const char *text_bytes(uint64_t bytes, char text[static TEXT_BYTES_MAX])
+{
+	char size[SIZE_TEXT_MAX];
+
+	if (bytes < 1024)
+		(void)snprintf(text, TEXT_BYTES_MAX, "%" PRIu64 " bytes", bytes);
+	else
+		(void)snprintf(text, TEXT_BYTES_MAX, "%s (%" PRIu64 " bytes)",
+			       size_format(bytes, size), bytes);
+	return text;
 }
 
 size_t text_width(const char *text)

@@ -4,12 +4,19 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "util/strbuf.h"
 
 /* Appends `text` so that it cannot steer a terminal: control characters, those that turn
  * the direction of writing, and bytes that are no UTF-8 become \xNN, byte by byte. */
 void text_escape(struct strbuf *out, const char *text, size_t len);
+
+/* Room for text_bytes(). */
+#define TEXT_BYTES_MAX 48
+
+/* "589 bytes", "1.5 GiB (1610612736 bytes)"; returns `text`. */
+const char *text_bytes(uint64_t bytes, char text[static TEXT_BYTES_MAX]);
 
 /* Columns that valid UTF-8 takes, counting one for each character. */
 size_t text_width(const char *text);
