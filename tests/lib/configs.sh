@@ -23,14 +23,18 @@ SOURCES=(fs parsers gpu mountctl tests)
 # Sanitizers of clang 14 need the old address layout; an empty list where that is refused.
 WRAPPER=()
 
-# build NAME COMPILER CMAKE_ARGUMENT...: into build-tests/NAME.
-build() {
+# configure NAME COMPILER CMAKE_ARGUMENT...: build-tests/NAME.
+configure() {
 	local name=$1 compiler=$2
 
 	shift 2
 	step "configure $name" cmake -S . -B "$OUT/$name" -G Ninja -DCMAKE_C_COMPILER="$compiler" \
 		-DWEIGHTFS_WERROR=ON "$@"
-	step "build $name" cmake --build "$OUT/$name" -j 2
+}
+
+build() {
+	configure "$@"
+	step "build $1" cmake --build "$OUT/$1" -j 2
 }
 
 build_release() {
@@ -161,28 +165,32 @@ config_tsan() {
 
 # fuzz_target PROGRAM: seeds and earlier findings stand in tests/corpus/FORMAT.
 fuzz_target() {
-	local format seeds=() findings=$OUT/fuzz-findings grown
+	local format seeds=() words=() findings=$OUT/fuzz-findings grown
 
 	format=$(basename "$1")
 	format=${format#fuzz_}
 	grown=$OUT/fuzz-corpus/$format
 	mkdir -p "$grown" "$findings"
 	[ ! -d "tests/corpus/$format" ] || mapfile -t seeds < <(find "tests/corpus/$format" -type d)
-	"$1" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	[ ! -e "tests/fuzz/$format.dict" ] || words=("-dict=tests/fuzz/$format.dict")
+	"$1" "${words[@]}" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 		-artifact_prefix="$findings/$format-" "$grown" "${seeds[@]}"
 }
 
 config_fuzz() {
-	local target
+	local source targets=() target
 
-	build fuzz clang -DCMAKE_BUILD_TYPE=Debug -DWEIGHTFS_FUZZ=ON \
-		-DWEIGHTFS_SANITIZE=address,undefined "-DCMAKE_C_FLAGS=-O1 -g -fsanitize=fuzzer-no-link"
-	for target in "$OUT"/fuzz/bin/fuzz_*; do
+	for source in tests/fuzz/fuzz_*.c; do
+		targets+=("$(basename "$source" .c)")
+	done
+	configure fuzz clang -DCMAKE_BUILD_TYPE=RelWithDebInfo -DWEIGHTFS_FUZZ=ON
+	step "build fuzz" cmake --build "$OUT/fuzz" -j 2 --target "${targets[@]}"
+	for target in "${targets[@]}"; do
 		# Two at a time: one for each core of a small machine.
 		while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
 			wait -n || :
 		done
-		step "$(basename "$target"), ${FUZZ_SECONDS:-60} s" fuzz_target "$target" &
+		step "$target for ${FUZZ_SECONDS:-60} s" fuzz_target "$OUT/fuzz/bin/$target" &
 	done
 	wait
 }
