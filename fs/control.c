@@ -20,8 +20,10 @@
 struct control {
 	struct weightfs *fs;
 	pthread_t thread;
+	bool started;
 	int listener;
 	int stop_event;
+	char dir[96];
 	char request[CTL_REQUEST_MAX + 1];
 };
 
@@ -69,14 +71,13 @@ static int bind_socket(int fd, struct sockaddr_un *address)
 static int open_socket(struct control *c)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	char dir[96];
 	int r;
 
-	r = socket_dir(dir, sizeof(dir));
+	r = socket_dir(c->dir, sizeof(c->dir));
 	if (r < 0)
 		return r;
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/%d.sock", dir,
-		       (int)getpid());
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/%d.sock",
+		       c->dir, (int)getpid());
 	c->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->listener < 0)
 		return log_errno(-errno, "make the control socket");
@@ -84,7 +85,10 @@ static int open_socket(struct control *c)
 	if (r < 0)
 		return r;
 	c->fs->socket_path = strdup(address.sun_path);
-	return c->fs->socket_path ? 0 : -ENOMEM;
+	if (c->fs->socket_path)
+		return 0;
+	(void)unlink(address.sun_path);
+	return -ENOMEM;
 }
 
 /* ---- Requests ---- */
@@ -233,18 +237,7 @@ static void *run(void *argument)
 	}
 }
 
-static void free_control(struct control *c)
-{
-	if (c->fs->socket_path)
-		(void)unlink(c->fs->socket_path);
-	if (c->listener >= 0)
-		(void)close(c->listener);
-	if (c->stop_event >= 0)
-		(void)close(c->stop_event);
-	free(c);
-}
-
-int control_start(struct weightfs *fs, struct control **control)
+int control_open(struct weightfs *fs, struct control **control)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	int r;
@@ -254,23 +247,39 @@ int control_start(struct weightfs *fs, struct control **control)
 	c->fs = fs;
 	c->listener = -1;
 	c->stop_event = eventfd(0, EFD_CLOEXEC);
-	r = c->stop_event < 0 ? -errno : open_socket(c);
-	if (r == 0)
-		r = thread_start(&c->thread, run, c);
+	r = c->stop_event < 0 ? log_errno(-errno, "make an event") : open_socket(c);
 	if (r < 0) {
-		free_control(c);
-		free(fs->socket_path);
-		fs->socket_path = NULL;
+		control_close(c);
 		return r;
 	}
 	*control = c;
 	return 0;
 }
 
-void control_stop(struct control *control)
+int control_start(struct control *control)
+{
+	int r = thread_start(&control->thread, run, control);
+
+	control->started = r == 0;
+	return r;
+}
+
+const char *control_dir(const struct control *control)
+{
+	return control->dir;
+}
+
+void control_close(struct control *control)
 {
 	if (!control)
 		return;
-	thread_stop(control->thread, control->stop_event);
-	free_control(control);
+	if (control->started)
+		thread_stop(control->thread, control->stop_event);
+	if (control->fs->socket_path)
+		(void)unlink(control->fs->socket_path);
+	if (control->listener >= 0)
+		(void)close(control->listener);
+	if (control->stop_event >= 0)
+		(void)close(control->stop_event);
+	free(control);
 }

@@ -6,11 +6,17 @@
 
 struct control;
 
-/* Makes the socket, sets fs->socket_path and starts the thread. A mount works without
- * one: it has no .weightfs/socket then. 0 or a negative errno, logged. */
-MUST_CHECK int control_start(struct weightfs *fs, struct control **control);
+/* Makes the socket and sets fs->socket_path. A mount works without one: it has no
+ * .weightfs/socket then. 0 or a negative errno, logged. */
+MUST_CHECK int control_open(struct weightfs *fs, struct control **control);
 
-/* Stops and joins the thread, removes the socket; NULL is fine. */
-void control_stop(struct control *control);
+/* Starts the thread that answers. 0 or a negative errno. */
+MUST_CHECK int control_start(struct control *control);
+
+/* The directory that holds the socket. */
+const char *control_dir(const struct control *control);
+
+/* Stops and joins the thread if it was started, removes the socket; NULL is fine. */
+void control_close(struct control *control);
 
 #endif

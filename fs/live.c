@@ -96,6 +96,15 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	member_string(w, "source",
 		      atomic_load(&fs->readahead_raised) ? "bdi" : "default");
 	jsonw_end_object(w);
+	jsonw_key(w, "sandbox");
+	jsonw_begin_object(w);
+	jsonw_key(w, "capabilities");
+	jsonw_bool(w, fs->sandbox.capabilities);
+	jsonw_key(w, "landlock");
+	jsonw_bool(w, fs->sandbox.landlock);
+	jsonw_key(w, "seccomp");
+	jsonw_bool(w, fs->sandbox.seccomp);
+	jsonw_end_object(w);
 	jsonw_key(w, "passthrough");
 	jsonw_begin_object(w);
 	jsonw_key(w, "available");

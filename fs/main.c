@@ -164,35 +164,34 @@ static int wait_until_ready(int fd, pid_t child)
 	return EXIT_FAILURE;
 }
 
+/* Opened early: later nothing may be opened any more. -1 where they do not exist. */
 struct readiness {
-	bool daemon;
-	int fd;
+	int parent; /* the write end of a pipe */
+	int null;   /* /dev/null */
 };
 
 /* Leaves the terminal to the caller. */
 static void announce_ready(void *argument)
 {
 	const struct readiness *ready = argument;
-	int null;
 
-	if (!ready->daemon)
+	if (ready->parent < 0)
 		return;
 	log_to_syslog();
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0) {
-		(void)dup2(null, STDIN_FILENO);
-		(void)dup2(null, STDOUT_FILENO);
-		(void)dup2(null, STDERR_FILENO);
-		(void)close(null);
+	if (ready->null >= 0) {
+		(void)dup2(ready->null, STDIN_FILENO);
+		(void)dup2(ready->null, STDOUT_FILENO);
+		(void)dup2(ready->null, STDERR_FILENO);
+		(void)close(ready->null);
 	}
-	if (write(ready->fd, "r", 1) != 1)
+	if (write(ready->parent, "r", 1) != 1)
 		log_warning("tell the parent: %s", errtext(errno));
-	(void)close(ready->fd);
+	(void)close(ready->parent);
 }
 
 static int run_daemon(struct weightfs *fs, const struct arguments *a)
 {
-	struct readiness ready = { .daemon = !a->foreground, .fd = -1 };
+	struct readiness ready = { .parent = -1, .null = -1 };
 	int fds[2];
 	pid_t child;
 
@@ -214,7 +213,8 @@ static int run_daemon(struct weightfs *fs, const struct arguments *a)
 		return wait_until_ready(fds[0], child);
 	}
 	(void)close(fds[0]);
-	ready.fd = fds[1];
+	ready.parent = fds[1];
+	ready.null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	(void)setsid();
 	if (chdir("/") < 0)
 		(void)log_errno(-errno, "change to /");

@@ -12,7 +12,7 @@
 
 #define DEFAULT_THREADS   16u
 #define MOST_THREADS      1024u
-#define DEFAULT_READAHEAD ((uint64_t)1 << 20)
+#define DEFAULT_READAHEAD ((uint64_t)4 << 20)
 #define MOST_READAHEAD    ((uint64_t)1 << 30)
 
 static const char *const BACKINGS[] = {
@@ -214,7 +214,12 @@ static bool set_mount_flag(struct options *options, const char *name)
 			return true;
 		}
 	}
-	/* Notes to other programs in /etc/fstab. */
+	return false;
+}
+
+/* x-systemd.automount, X-mount.mkdir=...: notes to other programs in /etc/fstab. */
+static bool is_note(const char *name)
+{
 	return strncmp(name, "x-", 2) == 0 || strncmp(name, "X-", 2) == 0;
 }
 
@@ -236,9 +241,7 @@ static int set_option(struct options *options, const char *name, const char *val
 					 name);
 		return info->set(options, value, diag);
 	}
-	if (!value && set_mount_flag(options, name))
-		return 0;
-	if (strncmp(name, "x-", 2) == 0)
+	if ((!value && set_mount_flag(options, name)) || is_note(name))
 		return 0;
 	options_list(known, sizeof(known));
 	return diag_fail(diag, -EINVAL, "unknown option %s: the options are: %s",

@@ -155,16 +155,19 @@ static int run_mounted(struct session *s)
 {
 	int r;
 
-	r = watch_start(s->fs, s->fuse, &s->watch);
-	if (r < 0)
-		return r;
-	if (control_start(s->fs, &s->control) < 0)
+	if (control_open(s->fs, &s->control) < 0)
 		log_warning("%s: goes on without a control socket", s->fs->mountpoint);
-	r = thread_start(&s->starter, finish_start, s);
-	if (r == 0) {
-		r = serve(s);
-		(void)pthread_join(s->starter, NULL);
-	}
+	/* Before any thread: each inherits it. */
+	sandbox_enter(&s->fs->sandbox, s->control ? control_dir(s->control) : NULL);
+	r = watch_start(s->fs, s->fuse, &s->watch);
+	if (r == 0 && s->control)
+		r = control_start(s->control);
+	if (r == 0)
+		r = thread_start(&s->starter, finish_start, s);
+	if (r < 0)
+		return log_errno(r, "%s: start a thread", s->fs->mountpoint);
+	r = serve(s);
+	(void)pthread_join(s->starter, NULL);
 	return r;
 }
 
@@ -180,7 +183,7 @@ static int run_session(struct session *s)
 	}
 	r = run_mounted(s);
 	fuse_session_unmount(s->fuse);
-	control_stop(s->control);
+	control_close(s->control);
 	watch_stop(s->watch);
 	fuse_remove_signal_handlers(s->fuse);
 	return r;

@@ -177,7 +177,7 @@ int watch_start(struct weightfs *fs, struct fuse_session *session, struct watch 
 	r = init_watch(w);
 	if (r < 0) {
 		free_watch(w);
-		return log_errno(r, "start the watch");
+		return r;
 	}
 	*watch = w;
 	return 0;

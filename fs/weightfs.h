@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "options.h"
+#include "sandbox.h"
 #include "served.h"
 
 /* A file whose content changes while it is looked at: a text made anew when its
@@ -31,6 +32,7 @@ struct weightfs {
 	const char *mountpoint;  /* absolute */
 	char *socket_path;       /* absolute; NULL where there is no control socket */
 	struct timespec started; /* monotonic clock */
+	struct sandbox sandbox;  /* what was given up */
 	struct live_file live[LIVE_COUNT];
 
 	/* Set once the kernel has said what it can do. */

@@ -1,0 +1,153 @@
+#include "sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
+#include <seccomp.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "util/errtext.h"
+#include "util/log.h"
+#include "util/macros.h"
+
+/* The sanitizers' own work at exit needs /proc, ptrace and a symbolizer. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+static bool drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = { .version =
+							   _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	/* NOLINTNEXTLINE(hicpp-signed-bitwise) */
+	data[CAP_TO_INDEX(CAP_SYS_ADMIN)].permitted = CAP_TO_MASK(CAP_SYS_ADMIN);
+	data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective = CAP_TO_MASK(CAP_SYS_ADMIN);
+	return syscall(SYS_capset, &header, data) == 0;
+}
+
+/* ---- Landlock ---- */
+
+/* The first version of the interface (Linux 5.13) knows these. */
+#define READ_ACCESS (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define ALL_ACCESS                                                                  \
+	(READ_ACCESS | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | \
+	 LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |           \
+	 LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR |               \
+	 LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |               \
+	 LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |             \
+	 LANDLOCK_ACCESS_FS_MAKE_SYM)
+
+/* Without the path there is nothing to allow. */
+static bool allow(int ruleset, const char *path, uint64_t access)
+{
+	CLEANUP(close_fd) int fd = open(path, O_PATH | O_CLOEXEC);
+	struct landlock_path_beneath_attr rule = { .allowed_access = access,
+						   .parent_fd = fd };
+
+	return fd < 0 || syscall(SYS_landlock_add_rule, ruleset,
+				 LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
+}
+
+static bool enter_landlock(const char *writable_dir)
+{
+	const struct landlock_ruleset_attr attr = { .handled_access_fs = ALL_ACCESS };
+	CLEANUP(close_fd)
+	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+
+	if (ruleset < 0)
+		return false;
+	/* Each thread of the session opens a channel of its own. */
+	if (!allow(ruleset, "/dev/fuse",
+		   LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE))
+		return false;
+	if (!allow(ruleset, "/sys/devices/virtual/bdi", LANDLOCK_ACCESS_FS_WRITE_FILE))
+		return false;
+	if (writable_dir && !allow(ruleset, writable_dir, LANDLOCK_ACCESS_FS_REMOVE_FILE))
+		return false;
+	return syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
+}
+
+/* ---- seccomp ---- */
+
+static const int FORBIDDEN[] = {
+	SCMP_SYS(execve),
+	SCMP_SYS(execveat),
+	SCMP_SYS(ptrace),
+	SCMP_SYS(process_vm_readv),
+	SCMP_SYS(process_vm_writev),
+	SCMP_SYS(kexec_load),
+	SCMP_SYS(kexec_file_load),
+	SCMP_SYS(init_module),
+	SCMP_SYS(finit_module),
+	SCMP_SYS(delete_module),
+	SCMP_SYS(bpf),
+	SCMP_SYS(perf_event_open),
+	SCMP_SYS(userfaultfd),
+	SCMP_SYS(keyctl),
+	SCMP_SYS(add_key),
+	SCMP_SYS(request_key),
+	SCMP_SYS(mount),
+	SCMP_SYS(move_mount),
+	SCMP_SYS(open_tree),
+	SCMP_SYS(pivot_root),
+	SCMP_SYS(chroot),
+	SCMP_SYS(setns),
+	SCMP_SYS(unshare),
+	SCMP_SYS(reboot),
+	SCMP_SYS(swapon),
+	SCMP_SYS(swapoff),
+	SCMP_SYS(open_by_handle_at),
+	SCMP_SYS(setuid),
+	SCMP_SYS(setresuid),
+	SCMP_SYS(iopl),
+};
+
+static bool enter_seccomp(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	bool ok = filter != NULL;
+
+	for (size_t i = 0; ok && i < ARRAY_LEN(FORBIDDEN); i++) {
+		int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), FORBIDDEN[i], 0);
+
+		/* A call that this architecture does not have needs no rule. */
+		ok = r == 0 || r == -EDOM;
+	}
+	/* syslog and the control socket are local. */
+	if (ok)
+		ok = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
+				      SCMP_A0(SCMP_CMP_NE, AF_UNIX)) == 0;
+	if (ok)
+		ok = seccomp_load(filter) == 0;
+	if (filter)
+		seccomp_release(filter);
+	return ok;
+}
+
+void sandbox_enter(struct sandbox *sandbox, const char *writable_dir)
+{
+	*sandbox = (struct sandbox){ 0 };
+	if (geteuid() != 0 || SANITIZED)
+		return;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return;
+	sandbox->landlock = enter_landlock(writable_dir);
+	if (!sandbox->landlock)
+		log_debug("landlock: %s: goes on without it", errtext(errno));
+	sandbox->seccomp = enter_seccomp();
+	sandbox->capabilities = drop_capabilities();
+}
