@@ -114,8 +114,8 @@ static int32_t hex4(const char *text, size_t len)
 /* The escape at `text` (behind the backslash): its code point, or -1, and its length. */
 static int32_t read_escape(const char *text, size_t len, size_t *used)
 {
-	static const char NAMES[] = "\"\\/bfnrt";
-	static const char VALUES[] = "\"\\/\b\f\n\r\t";
+	static const char names[] = "\"\\/bfnrt";
+	static const char values[] = "\"\\/\b\f\n\r\t";
 	const char *name;
 	int32_t high;
 	int32_t low;
@@ -123,9 +123,9 @@ static int32_t read_escape(const char *text, size_t len, size_t *used)
 	if (len == 0)
 		return -1;
 	if (text[0] != 'u') {
-		name = text[0] ? strchr(NAMES, text[0]) : NULL;
+		name = text[0] ? strchr(names, text[0]) : NULL;
 		*used = 1;
-		return name ? VALUES[name - NAMES] : -1;
+		return name ? values[name - names] : -1;
 	}
 	high = hex4(text + 1, len - 1);
 	*used = 5;

@@ -204,7 +204,7 @@ static int read_offsets(struct header *h, struct entry *entry)
 static const struct {
 	const char *name;
 	int (*read)(struct header *h, struct entry *entry);
-} FIELDS[] = {
+} fields[] = {
 	{ "dtype", read_dtype },
 	{ "shape", read_shape },
 	{ "data_offsets", read_offsets },
@@ -217,14 +217,14 @@ static int read_field(struct header *h, struct json_text key, unsigned int *seen
 {
 	int err;
 
-	for (unsigned int i = 0; i < ARRAY_LEN(FIELDS); i++) {
-		if (!text_is(key, FIELDS[i].name))
+	for (unsigned int i = 0; i < ARRAY_LEN(fields); i++) {
+		if (!text_is(key, fields[i].name))
 			continue;
 		if (*seen & 1u << i)
 			return diag_fail(h->diag, -EEXIST, "field '%s' occurs twice",
-					 FIELDS[i].name);
+					 fields[i].name);
 		*seen |= 1u << i;
-		return FIELDS[i].read(h, entry);
+		return fields[i].read(h, entry);
 	}
 	err = add_key(h, unknown, key);
 	if (err < 0)
@@ -249,10 +249,10 @@ static int read_fields(struct header *h, struct entry *entry)
 	}
 	if (err < 0)
 		return err;
-	for (unsigned int i = 0; i < ARRAY_LEN(FIELDS); i++)
+	for (unsigned int i = 0; i < ARRAY_LEN(fields); i++)
 		if (!(seen & 1u << i))
 			return diag_fail(h->diag, -EBADMSG, "field '%s' is missing",
-					 FIELDS[i].name);
+					 fields[i].name);
 	return 0;
 }
 
@@ -530,12 +530,12 @@ static bool safetensors_probe(struct reader *r)
 	return false;
 }
 
-static const char *const SUFFIXES[] = { ".safetensors", NULL };
+static const char *const suffixes[] = { ".safetensors", NULL };
 
 const struct parser_ops parser_safetensors = {
 	.name = "safetensors",
 	.longname = "safetensors (Hugging Face)",
-	.suffixes = SUFFIXES,
+	.suffixes = suffixes,
 	.probe = safetensors_probe,
 	.parse = safetensors_parse,
 	.write_metadata = safetensors_write_metadata,

@@ -1,14 +1,16 @@
 #include "parse_bytes.h"
 
-/* A copy with nothing behind it. */
+/* A copy with nothing behind it; NULL for no bytes. */
 static void *exact_copy(const void *bytes, size_t len)
 {
-	void *copy = malloc(len);
+	void *copy;
 
-	if (!copy && len > 0)
+	if (len == 0)
+		return NULL;
+	copy = malloc(len);
+	if (!copy)
 		abort();
-	if (len > 0)
-		memcpy(copy, bytes, len);
+	memcpy(copy, bytes, len);
 	return copy;
 }
 
@@ -30,7 +32,7 @@ static int parse_model(const struct parser_ops *ops, struct reader *r,
 void parse_bytes(const struct parser_ops *ops, const void *bytes, size_t len,
 		 struct parsed *parsed)
 {
-	CLEANUP(free_ptr) void *copy = exact_copy(bytes, len);
+	void *copy = exact_copy(bytes, len);
 	struct reader r;
 
 	*parsed = (struct parsed){ 0 };
@@ -43,6 +45,7 @@ void parse_bytes(const struct parser_ops *ops, const void *bytes, size_t len,
 		parsed->model = NULL;
 	}
 	reader_fini(&r);
+	free(copy);
 }
 
 void parsed_fini(struct parsed *parsed)
@@ -54,7 +57,7 @@ void parsed_fini(struct parsed *parsed)
 char *metadata_of_bytes(const struct parser_ops *ops, const void *bytes, size_t len,
 			struct diag *diag)
 {
-	CLEANUP(free_ptr) void *copy = exact_copy(bytes, len);
+	void *copy = exact_copy(bytes, len);
 	CLEANUP(strbuf_fini) struct strbuf text;
 	struct jsonw json;
 	struct reader r;
@@ -65,5 +68,6 @@ char *metadata_of_bytes(const struct parser_ops *ops, const void *bytes, size_t 
 	reader_init_memory(&r, copy, len, diag);
 	err = ops->write_metadata(&r, &json);
 	reader_fini(&r);
+	free(copy);
 	return err < 0 ? NULL : strbuf_steal(&text);
 }

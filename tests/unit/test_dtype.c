@@ -9,7 +9,7 @@
 static const struct {
 	const char *name;
 	unsigned int bits;
-} SAFETENSORS[] = {
+} safetensors_types[] = {
 	{ "F4", 4 },      { "F6_E2M3", 6 },     { "F6_E3M2", 6 },     { "BOOL", 8 },
 	{ "U8", 8 },      { "I8", 8 },          { "F8_E5M2", 8 },     { "F8_E4M3", 8 },
 	{ "F8_E8M0", 8 }, { "F8_E4M3FNUZ", 8 }, { "F8_E5M2FNUZ", 8 }, { "I16", 16 },
@@ -24,7 +24,7 @@ static const struct {
 	const char *name;
 	unsigned int elems;
 	unsigned int bytes;
-} GGML[] = {
+} ggml_types[] = {
 	{ 0, "F32", 1, 4 },         { 1, "F16", 1, 2 },
 	{ 2, "Q4_0", 32, 18 },      { 3, "Q4_1", 32, 20 },
 	{ 6, "Q5_0", 32, 22 },      { 7, "Q5_1", 32, 24 },
@@ -47,8 +47,8 @@ static const struct {
 
 START_TEST(every_safetensors_type_is_known_with_its_size)
 {
-	for (size_t i = 0; i < ARRAY_LEN(SAFETENSORS); i++) {
-		const char *name = SAFETENSORS[i].name;
+	for (size_t i = 0; i < ARRAY_LEN(safetensors_types); i++) {
+		const char *name = safetensors_types[i].name;
 		enum dtype dtype = dtype_from_safetensors(name, strlen(name));
 		const struct dtype_info *info;
 
@@ -57,7 +57,7 @@ START_TEST(every_safetensors_type_is_known_with_its_size)
 		ck_assert_str_eq(info->name, name);
 		ck_assert_str_eq(info->safetensors, name);
 		ck_assert_msg(info->block_bytes * 8u ==
-				      info->block_elems * SAFETENSORS[i].bits,
+				      info->block_elems * safetensors_types[i].bits,
 			      "%s", name);
 		ck_assert(!info->rows_of_blocks);
 	}
@@ -70,7 +70,7 @@ START_TEST(no_other_type_has_a_safetensors_name)
 
 	for (unsigned int i = 0; i < DTYPE_COUNT; i++)
 		count += dtype_info((enum dtype)i)->safetensors != NULL;
-	ck_assert_uint_eq(count, ARRAY_LEN(SAFETENSORS));
+	ck_assert_uint_eq(count, ARRAY_LEN(safetensors_types));
 }
 END_TEST
 
@@ -89,15 +89,15 @@ END_TEST
 
 START_TEST(every_ggml_type_is_known_with_its_size)
 {
-	for (size_t i = 0; i < ARRAY_LEN(GGML); i++) {
-		enum dtype dtype = dtype_from_ggml(GGML[i].id);
+	for (size_t i = 0; i < ARRAY_LEN(ggml_types); i++) {
+		enum dtype dtype = dtype_from_ggml(ggml_types[i].id);
 		const struct dtype_info *info;
 
-		ck_assert_msg(dtype != DTYPE_COUNT, "%u", GGML[i].id);
+		ck_assert_msg(dtype != DTYPE_COUNT, "%u", ggml_types[i].id);
 		info = dtype_info(dtype);
-		ck_assert_str_eq(info->name, GGML[i].name);
-		ck_assert_uint_eq(info->block_elems, GGML[i].elems);
-		ck_assert_uint_eq(info->block_bytes, GGML[i].bytes);
+		ck_assert_str_eq(info->name, ggml_types[i].name);
+		ck_assert_uint_eq(info->block_elems, ggml_types[i].elems);
+		ck_assert_uint_eq(info->block_bytes, ggml_types[i].bytes);
 		ck_assert(info->rows_of_blocks == (info->block_elems > 1));
 	}
 }
@@ -105,12 +105,12 @@ END_TEST
 
 START_TEST(removed_and_unknown_ggml_types_are_refused)
 {
-	static const uint32_t IDS[] = { 4,   5,          31,         32,        33,
+	static const uint32_t ids[] = { 4,   5,          31,         32,        33,
 					36,  37,         38,         43,        44,
 					256, 0x7fffffff, 0x80000000, UINT32_MAX };
 
-	for (size_t i = 0; i < ARRAY_LEN(IDS); i++)
-		ck_assert_int_eq(dtype_from_ggml(IDS[i]), DTYPE_COUNT);
+	for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+		ck_assert_int_eq(dtype_from_ggml(ids[i]), DTYPE_COUNT);
 }
 END_TEST
 
@@ -139,7 +139,7 @@ START_TEST(numpy_items_have_the_size_of_an_element)
 		}
 		/* The descr is a byte order, a kind and the size. */
 		ck_assert_ptr_nonnull(info->numpy);
-		ck_assert_int_eq(atoi(info->numpy + 2), info->block_bytes);
+		ck_assert_int_eq(strtol(info->numpy + 2, NULL, 10), info->block_bytes);
 		ck_assert_int_eq(info->numpy[0], info->block_bytes > 1 ? '<' : '|');
 	}
 }

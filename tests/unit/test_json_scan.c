@@ -14,7 +14,7 @@ static void start(struct json_scan *s, const char *text, struct diag *diag)
 static int skip_bytes(const char *text, size_t len, struct diag *diag)
 {
 	/* Exactly as long as the text, for AddressSanitizer. */
-	CLEANUP(free_ptr) char *copy = malloc(len);
+	char *copy = len > 0 ? malloc(len) : NULL;
 	struct json_scan s;
 	int err;
 
@@ -26,6 +26,7 @@ static int skip_bytes(const char *text, size_t len, struct diag *diag)
 	if (err == 0)
 		err = json_scan_end(&s);
 	json_scan_fini(&s);
+	free(copy);
 	return err;
 }
 
@@ -181,14 +182,14 @@ static void expect_string(const char *text, const char *bytes, size_t len)
 
 START_TEST(a_string_without_escapes_is_not_copied)
 {
-	static const char TEXT[] = " \"a.weight\"";
+	static const char source[] = " \"a.weight\"";
 	struct json_text string;
 	struct json_scan s;
 	struct diag diag;
 
-	start(&s, TEXT, &diag);
+	start(&s, source, &diag);
 	ck_assert_int_eq(json_scan_string(&s, &string), 0);
-	ck_assert_ptr_eq(string.bytes, TEXT + 2);
+	ck_assert_ptr_eq(string.bytes, source + 2);
 	ck_assert_uint_eq(string.len, 8);
 	json_scan_fini(&s);
 }
@@ -286,7 +287,7 @@ END_TEST
 
 START_TEST(invalid_utf8_is_refused)
 {
-	static const char *const BAD[] = {
+	static const char *const bad[] = {
 		"\"\xff\"",             /* never a byte of UTF-8 */
 		"\"\x80\"",             /* continuation alone */
 		"\"\xc3\"",             /* cut by the quote */
@@ -297,8 +298,8 @@ START_TEST(invalid_utf8_is_refused)
 		"\"\xe2\x82",           /* cut by the end */
 	};
 
-	for (size_t i = 0; i < ARRAY_LEN(BAD); i++)
-		expect_invalid(BAD[i], "header at byte 1: invalid UTF-8 in a string");
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		expect_invalid(bad[i], "header at byte 1: invalid UTF-8 in a string");
 }
 END_TEST
 
@@ -336,7 +337,7 @@ START_TEST(numbers_are_exact_up_to_64_bits)
 	static const struct {
 		const char *text;
 		uint64_t value;
-	} GOOD[] = {
+	} good[] = {
 		{ "0", 0 },
 		{ " 7", 7 },
 		{ "10]", 10 },
@@ -344,12 +345,12 @@ START_TEST(numbers_are_exact_up_to_64_bits)
 		{ "18446744073709551615", UINT64_MAX },
 	};
 
-	for (size_t i = 0; i < ARRAY_LEN(GOOD); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
 		struct diag diag;
 		uint64_t value;
 
-		ck_assert_int_eq(scan_u64(GOOD[i].text, &value, &diag), 0);
-		ck_assert_uint_eq(value, GOOD[i].value);
+		ck_assert_int_eq(scan_u64(good[i].text, &value, &diag), 0);
+		ck_assert_uint_eq(value, good[i].value);
 	}
 }
 END_TEST
@@ -453,19 +454,19 @@ START_TEST(peek_tells_the_kind_from_the_first_byte)
 	static const struct {
 		const char *text;
 		enum json_kind kind;
-	} KINDS[] = {
+	} kinds[] = {
 		{ "{", JSON_OBJECT },  { "[", JSON_ARRAY },    { "\"", JSON_STRING },
 		{ "0", JSON_NUMBER },  { "-", JSON_NUMBER },   { "t", JSON_LITERAL },
 		{ "f", JSON_LITERAL }, { " n", JSON_LITERAL }, { "", JSON_NOTHING },
 		{ "}", JSON_NOTHING }, { "x", JSON_NOTHING },
 	};
 
-	for (size_t i = 0; i < ARRAY_LEN(KINDS); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
 		struct json_scan s;
 		struct diag diag;
 
-		start(&s, KINDS[i].text, &diag);
-		ck_assert_int_eq(json_scan_peek(&s), KINDS[i].kind);
+		start(&s, kinds[i].text, &diag);
+		ck_assert_int_eq(json_scan_peek(&s), kinds[i].kind);
 		json_scan_fini(&s);
 	}
 }

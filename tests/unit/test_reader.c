@@ -36,8 +36,8 @@ static void expect_pattern(const uint8_t *bytes, size_t pos, size_t len)
 
 /* ---- Memory ---- */
 
-static const uint8_t BYTES[] = { 1,    2,    3,    4,    5,    6,    7,    8,
-				 0xff, 0xfe, 0xfd, 0xfc, 0xfb, 0xfa, 0xf9, 0xf8 };
+static const uint8_t memory[] = { 1,    2,    3,    4,    5,    6,    7,    8,
+				  0xff, 0xfe, 0xfd, 0xfc, 0xfb, 0xfa, 0xf9, 0xf8 };
 
 START_TEST(numbers_are_little_endian)
 {
@@ -48,7 +48,7 @@ START_TEST(numbers_are_little_endian)
 	uint16_t u16;
 	uint8_t u8;
 
-	reader_init_memory(&r, BYTES, sizeof(BYTES), &diag);
+	reader_init_memory(&r, memory, sizeof(memory), &diag);
 	ck_assert_int_eq(reader_u8(&r, "a", &u8), 0);
 	ck_assert_uint_eq(u8, 1);
 	ck_assert_int_eq(reader_u16(&r, "b", &u16), 0);
@@ -69,7 +69,7 @@ START_TEST(a_number_cut_by_the_end_is_refused_and_nothing_moves)
 	struct reader r;
 	uint64_t value = 42;
 
-	reader_init_memory(&r, BYTES, 11, &diag);
+	reader_init_memory(&r, memory, 11, &diag);
 	ck_assert_int_eq(reader_seek(&r, "x", 8), 0);
 	ck_assert_int_eq(reader_u64(&r, "tensor count", &value), -EBADMSG);
 	ck_assert_str_eq(diag.text, "tensor count at byte 8: needs 8 bytes, the file "
@@ -86,10 +86,10 @@ START_TEST(bytes_of_memory_are_not_copied)
 	struct diag diag;
 	struct reader r;
 
-	reader_init_memory(&r, BYTES, sizeof(BYTES), &diag);
+	reader_init_memory(&r, memory, sizeof(memory), &diag);
 	ck_assert_int_eq(reader_skip(&r, "x", 3), 0);
 	ck_assert_int_eq(reader_bytes(&r, "x", 5, &bytes), 0);
-	ck_assert_ptr_eq(bytes, BYTES + 3);
+	ck_assert_ptr_eq(bytes, memory + 3);
 	ck_assert_uint_eq(r.pos, 8);
 	reader_fini(&r);
 }
@@ -101,7 +101,7 @@ START_TEST(a_length_near_64_bits_does_not_wrap)
 	struct diag diag;
 	struct reader r;
 
-	reader_init_memory(&r, BYTES, sizeof(BYTES), &diag);
+	reader_init_memory(&r, memory, sizeof(memory), &diag);
 	ck_assert_int_eq(reader_skip(&r, "x", 2), 0);
 	ck_assert_int_eq(reader_bytes(&r, "name", UINT64_MAX, &bytes), -EBADMSG);
 	ck_assert_str_eq(diag.text, "name at byte 2: needs 18446744073709551615 bytes, "
@@ -123,7 +123,7 @@ START_TEST(the_end_can_be_reached_but_not_passed)
 	struct diag diag;
 	struct reader r;
 
-	reader_init_memory(&r, BYTES, sizeof(BYTES), &diag);
+	reader_init_memory(&r, memory, sizeof(memory), &diag);
 	ck_assert_int_eq(reader_seek(&r, "data", 16), 0);
 	ck_assert_uint_eq(reader_left(&r), 0);
 	ck_assert_int_eq(reader_bytes(&r, "x", 0, &bytes), 0);
@@ -193,7 +193,7 @@ END_TEST
 
 START_TEST(reading_can_go_back_and_forth)
 {
-	static const size_t STOPS[] = { 0,
+	static const size_t stops[] = { 0,
 					FILE_BYTES - 8,
 					WINDOW_BYTES - 4,
 					WINDOW_BYTES,
@@ -205,12 +205,12 @@ START_TEST(reading_can_go_back_and_forth)
 	struct reader r;
 
 	reader_init_fd(&r, fd, FILE_BYTES, &diag);
-	for (size_t i = 0; i < ARRAY_LEN(STOPS); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(stops); i++) {
 		const uint8_t *bytes;
 
-		ck_assert_int_eq(reader_seek(&r, "stop", STOPS[i]), 0);
+		ck_assert_int_eq(reader_seek(&r, "stop", stops[i]), 0);
 		ck_assert_int_eq(reader_bytes(&r, "stop", 8, &bytes), 0);
-		expect_pattern(bytes, STOPS[i], 8);
+		expect_pattern(bytes, stops[i], 8);
 	}
 	reader_fini(&r);
 }

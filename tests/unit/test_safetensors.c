@@ -97,19 +97,19 @@ END_TEST
 
 START_TEST(a_header_longer_than_the_file_is_refused)
 {
-	static const char FILE_BYTES[] = "\x3c\0\0\0\0\0\0";
+	static const char start[] = "\x3c\0\0\0\0\0\0";
 
 	expect_file_refused(
-		FILE_BYTES, 8, -EBADMSG,
+		start, 8, -EBADMSG,
 		"header at byte 8: needs 60 bytes, the file ends 0 bytes later");
 }
 END_TEST
 
 START_TEST(a_header_above_the_limit_is_refused)
 {
-	static const char FILE_BYTES[] = "\x3c\0\0\0\0\xff\xff\xff";
+	static const char start[] = "\x3c\0\0\0\0\xff\xff\xff";
 
-	expect_file_refused(FILE_BYTES, 8, -E2BIG,
+	expect_file_refused(start, 8, -E2BIG,
 			    "header length is 18446742974197923900 bytes, at most "
 			    "100000000 are read");
 }
@@ -117,10 +117,10 @@ END_TEST
 
 START_TEST(the_limit_of_the_header_is_inclusive)
 {
-	static const char FILE_BYTES[] = "\x01\xe1\xf5\x05\0\0\0";
+	static const char start[] = "\x01\xe1\xf5\x05\0\0\0";
 
 	expect_file_refused(
-		FILE_BYTES, 8, -E2BIG,
+		start, 8, -E2BIG,
 		"header length is 100000001 bytes, at most 100000000 are read");
 	expect_file_refused("\0\xe1\xf5\x05\0\0\0", 8, -EBADMSG,
 			    "header at byte 8: needs 100000000 bytes, the file ends 0 "
@@ -814,13 +814,13 @@ END_TEST
 
 START_TEST(tensors_may_stand_in_any_order_in_the_header)
 {
-	static const char HEADER[] =
+	static const char header[] =
 		"{\"b\":{\"data_offsets\":[4,16],\"shape\":[2,3],\"dtype\":\"F16\"},"
 		"\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}";
 	struct parsed parsed;
 	const struct tensor *t;
 
-	accept(HEADER, 16, &parsed);
+	accept(header, 16, &parsed);
 	t = model_tensor(parsed.model, 0);
 	ck_assert_mem_eq(t->name, "a", 2);
 	t = model_tensor(parsed.model, 1);
@@ -828,7 +828,7 @@ START_TEST(tensors_may_stand_in_any_order_in_the_header)
 	ck_assert_uint_eq(t->rank, 2);
 	ck_assert_uint_eq(t->shape[0], 2);
 	ck_assert_uint_eq(t->shape[1], 3);
-	ck_assert_uint_eq(t->offset, 8 + strlen(HEADER) + 4);
+	ck_assert_uint_eq(t->offset, 8 + strlen(header) + 4);
 	ck_assert_uint_eq(t->nbytes, 12);
 	ck_assert_int_eq(t->dtype, DTYPE_F16);
 	ck_assert_uint_eq(model_total_bytes(parsed.model), 16);
