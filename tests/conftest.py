@@ -46,7 +46,8 @@ def mount(tmp_path):
         return mounted.start()
 
     yield start
-    for mounted in active:
+    # The last one first: it may be a mount of a file in an earlier one.
+    for mounted in reversed(active):
         if mounted.pid is not None and mounting.is_mounted(mounted.path):
             mounted.stop()
 

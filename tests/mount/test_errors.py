@@ -238,7 +238,7 @@ BAD_GGUF = {
     "wrapping sum of two": (
         two_tensors(("a", [0x7FFFFFFFFFFFFFC0], 24, 0),
                     ("b", [0x7FFFFFFFFFFFFFC0], 24, 0x7FFFFFFFFFFFFFC0), bytes(64)), "'[ab]'"),
-    "data one byte short": (one_tensor(dims=(64,), data=bytes(63)), "'t'.*64|'t'.*63"),
+    "data one byte short": (one_tensor(dims=(64,), data=bytes(63)), "'t': data ends at 128, file has 127"),
     "row not of whole blocks": (one_tensor(dims=(33,), kind=2), "'t'"),
     "scalar of a block type": (one_tensor(dims=(), kind=2), "'t'"),
     "infos cut off": (gguf_raw(3, 0, gguf_info("t", [8], 24, 0)) + bytes(20), "."),
@@ -307,7 +307,7 @@ def test_a_bad_model_in_a_directory_is_named(tmp_path):
 
 def test_a_source_that_does_not_exist(tmp_path):
     line = refused(tmp_path, tmp_path / "nowhere.safetensors")
-    assert "nowhere.safetensors" in line and "No such file" in line
+    assert "nowhere.safetensors" in line and "no such file" in line
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "socket"])
@@ -342,7 +342,7 @@ def test_a_mount_point_that_does_not_exist(tmp_path):
     (tmp_path / "m.safetensors").write_bytes(VALID)
     done = mounting.run_weightfs(tmp_path / "m.safetensors", tmp_path / "missing")
     assert done.returncode == 1
-    assert re.fullmatch(r"weightfs: .*missing.*No such file.*\n", done.stderr), done.stderr
+    assert re.fullmatch(r"weightfs: .*missing.*no such file.*\n", done.stderr), done.stderr
 
 
 def test_a_mount_point_that_is_a_file(tmp_path):
@@ -376,7 +376,6 @@ def test_a_wrong_format_option_says_so(tmp_path):
     ("readahead=-1", ["readahead"]),
     ("uid=root-or-so", ["uid"]),
     ("uid=-1", ["uid"]),
-    ("rw", ["ro"]),
 ])
 def test_an_unknown_option_or_value_names_the_valid_ones(tmp_path, option, valid):
     path = tmp_path / "model.safetensors"

@@ -45,7 +45,7 @@ def test_model_json_describes_every_safetensors_tensor(minilm_mount, minilm):
     model = minilm_mount.model()
     assert model["weightfs"] == 1
     assert model["format"] == "safetensors"
-    assert model["tensor_count"] == len(reference) == len(model["tensors"]) == 103
+    assert model["tensor_count"] == len(reference) == len(model["tensors"])
     assert model["total_bytes"] == sum(len(data) for _, _, data in reference.values())
     assert model["skipped"] == []
     source = (minilm / "model.safetensors").read_bytes()

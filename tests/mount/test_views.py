@@ -145,7 +145,9 @@ def test_safetensors_view_of_each_type_is_read_by_the_library(mount, dtype):
                                   "x" * 5000])
 def test_safetensors_view_keeps_any_name(mount, name):
     mounted = mount(writers.safetensors([(name, "U8", [3], b"abc")]))
-    with safe_open(mounted.tensor(name, "safetensors"), "np") as view:
+    # Where a suffix makes a name too long it is cut elsewhere than in model.json.
+    path = next(p for p in (mounted / "safetensors").rglob("*") if p.is_file())
+    with safe_open(path, "np") as view:
         assert list(view.keys()) == [name]
         assert view.get_tensor(name).tobytes() == b"abc"
 
@@ -159,15 +161,16 @@ def test_safetensors_view_can_be_mounted_itself(mount):
 
 # ---- GGUF ----
 
-# Removed from ggml, or newer than the reference library.
 GGML_TYPES = sorted(GGMLQuantizationType, key=int)
+# The gguf library counts 8 bytes for the two halves of Q8_1, ggml itself 4.
+GGML_SIZES = {**GGML_QUANT_SIZES, GGMLQuantizationType.Q8_1: (32, 36)}
 PLAIN_GGML = {"F32": "<f4", "F16": "<f2", "I8": "|i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
               "F64": "<f8", "BF16": "<u2"}
 
 
 @pytest.mark.parametrize("kind", GGML_TYPES, ids=lambda k: k.name)
 def test_views_of_each_ggml_type(mount, kind):
-    block, size = GGML_QUANT_SIZES[kind]
+    block, size = GGML_SIZES[kind]
     raw = content(3 * 2 * size)
     mounted = mount(writers.gguf([("first", [1], 24, b"x"),
                                   ("blk.0.w", [2 * block, 3], int(kind), raw)]))
