@@ -1,5 +1,6 @@
 #include "control.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -50,6 +51,35 @@ static int socket_dir(char *dir, size_t size)
 	    (st.st_mode & 022))
 		return log_errno(-EPERM, "%s: use it for the control socket", dir);
 	return 0;
+}
+
+/* Removes a socket that nobody listens to: its daemon was killed. */
+static void remove_if_dead(const char *dir, const char *name)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/%.20s", dir,
+		       name);
+	if (fd >= 0 &&
+	    connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 &&
+	    errno == ECONNREFUSED)
+		(void)unlink(address.sun_path);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+static void remove_dead_sockets(const char *dir)
+{
+	DIR *stream = opendir(dir);
+	const struct dirent *entry;
+
+	/* The threads come later. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+	while (stream && (entry = readdir(stream)))
+		if (strstr(entry->d_name, ".sock"))
+			remove_if_dead(dir, entry->d_name);
+	if (stream)
+		(void)closedir(stream);
 }
 
 static int bind_socket(int fd, struct sockaddr_un *address)

@@ -31,12 +31,8 @@ static bool drop_capabilities(void)
 {
 	struct __user_cap_header_struct header = { .version =
 							   _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
-
-	/* NOLINTNEXTLINE(hicpp-signed-bitwise) */
-	data[CAP_TO_INDEX(CAP_SYS_ADMIN)].permitted = CAP_TO_MASK(CAP_SYS_ADMIN);
-	data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective = CAP_TO_MASK(CAP_SYS_ADMIN);
-	return syscall(SYS_capset, &header, data) == 0;
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
+	return syscall(SYS_capset, &header, none) == 0;
 }
 
 /* ---- Landlock ---- */

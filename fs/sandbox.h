@@ -1,6 +1,6 @@
 /*
- * Giving up what a mounted daemon no longer needs, so that a mistake in it is worth
- * little to whoever wrote the model file.
+ * Giving up what the threads of a mounted daemon no longer need, so that a mistake in it
+ * is worth little to whoever wrote the model file.
  *
  * Only root has much to give up: a user's daemon keeps the right to start fusermount3,
  * which unmounts for it.

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -20,6 +21,8 @@ struct session {
 	struct watch *watch;
 	struct control *control;
 	pthread_t starter;
+	sigset_t no_signals; /* what the session thread blocks: nothing */
+	int result;
 	void (*ready)(void *);
 	void *ready_argument;
 };
@@ -150,25 +153,53 @@ static int serve(struct session *s)
 	return r < 0 ? log_errno(r, "%s: serve", s->fs->mountpoint) : 0;
 }
 
-/* Mounted, handlers set: from here on only the loop decides when it is over. */
-static int run_mounted(struct session *s)
+static int start_threads(struct session *s)
 {
 	int r;
 
-	if (control_open(s->fs, &s->control) < 0)
-		log_warning("%s: goes on without a control socket", s->fs->mountpoint);
-	/* Before any thread: each inherits it. */
-	sandbox_enter(&s->fs->sandbox, s->control ? control_dir(s->control) : NULL);
 	r = watch_start(s->fs, s->fuse, &s->watch);
 	if (r == 0 && s->control)
 		r = control_start(s->control);
 	if (r == 0)
 		r = thread_start(&s->starter, finish_start, s);
+	return r < 0 ? log_errno(r, "%s: start a thread", s->fs->mountpoint) : 0;
+}
+
+/* Everything that handles requests and files runs in this thread and the ones it starts.
+ */
+static void *run_loop(void *argument)
+{
+	struct session *s = argument;
+
+	sandbox_enter(&s->fs->sandbox, s->control ? control_dir(s->control) : NULL);
+	(void)pthread_sigmask(SIG_SETMASK, &s->no_signals, NULL);
+	s->result = start_threads(s);
+	if (s->result == 0) {
+		s->result = serve(s);
+		(void)pthread_join(s->starter, NULL);
+	}
+	return NULL;
+}
+
+/*
+ * The main thread stays out of the sandbox, because nobody inside of one may unmount. It
+ * takes no signals: they reach the session thread, whose loop then ends.
+ */
+static int run_mounted(struct session *s)
+{
+	pthread_t loop;
+	sigset_t all;
+	int r;
+
+	if (control_open(s->fs, &s->control) < 0)
+		log_warning("%s: goes on without a control socket", s->fs->mountpoint);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &s->no_signals);
+	r = thread_start(&loop, run_loop, s);
 	if (r < 0)
 		return log_errno(r, "%s: start a thread", s->fs->mountpoint);
-	r = serve(s);
-	(void)pthread_join(s->starter, NULL);
-	return r;
+	(void)pthread_join(loop, NULL);
+	return s->result;
 }
 
 static int run_session(struct session *s)
