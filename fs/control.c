@@ -106,6 +106,7 @@ static int open_socket(struct control *c)
 	r = socket_dir(c->dir, sizeof(c->dir));
 	if (r < 0)
 		return r;
+	remove_dead_sockets(c->dir);
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/%d.sock",
 		       c->dir, (int)getpid());
 	c->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
