@@ -34,51 +34,58 @@ static uint64_t name_hash(const struct tensor *t)
 
 /* ---- Building ---- */
 
-/* A stem: a slice of the tensor's name where nothing needs an escape, else a copy. */
-static int make_stem(struct tree *tree, const char *bytes, size_t len, bool encode_slash,
-		     const char **stem, size_t *stem_len)
+/* One component of a name and what it is encoded as. */
+struct component {
+	const char *bytes;
+	size_t len;
+	const char *stem;
+	size_t stem_len;
+};
+
+/* The stem is a slice of the tensor's name where nothing needs an escape, else a copy. */
+static int make_stem(struct tree *tree, struct component *c, bool encode_slash)
 {
 	struct strbuf text;
 
-	if (path_is_plain(bytes, len, encode_slash)) {
-		*stem = bytes;
-		*stem_len = len;
+	c->stem = c->bytes;
+	c->stem_len = c->len;
+	if (path_is_plain(c->bytes, c->len, encode_slash))
 		return 0;
-	}
 	strbuf_init(&text);
-	path_encode(&text, bytes, len, encode_slash);
-	*stem = text.err ? NULL : arena_copy(&tree->arena, text.data, text.len);
-	*stem_len = text.len;
+	path_encode(&text, c->bytes, c->len, encode_slash);
+	c->stem = text.err ? NULL : arena_copy(&tree->arena, text.data, text.len);
+	c->stem_len = text.len;
 	strbuf_fini(&text);
-	return *stem ? 0 : -ENOMEM;
+	return c->stem ? 0 : -ENOMEM;
 }
 
-/* A directory's name has no suffix and no tensor of its own: a long one is cut here,
- * once, and marked with the hash of the component. */
-static int cut_dir_name(struct tree *tree, const char **stem, size_t *len)
+/* The name of the directory for a component. It has no suffix and no tensor of its own: a
+ * long one is marked with the hash of the component's bytes. */
+static size_t dir_name(const struct component *c, char name[static PATH_NAME_MAX + 1])
 {
-	char name[PATH_NAME_MAX + 1];
+	uint64_t hash = 0;
 
-	if (!path_needs_cut(*stem, *len, 0))
-		return 0;
-	*len = path_file_name(*stem, *len, "", hash_stable(*stem, *len), name);
-	*stem = arena_copy(&tree->arena, name, *len);
-	return *stem ? 0 : -ENOMEM;
+	if (path_needs_cut(c->stem, c->stem_len, 0))
+		hash = hash_stable(c->bytes, c->len);
+	return path_file_name(c->stem, c->stem_len, "", hash, name);
 }
 
 static int add_component(struct tree *tree, uint32_t *dir, const char *bytes, size_t len,
 			 bool keep_slashes)
 {
-	const char *stem;
-	size_t stem_len;
-	int r;
+	struct component c = { .bytes = bytes, .len = len };
+	char name[PATH_NAME_MAX + 1];
+	const char *kept;
 
-	r = make_stem(tree, bytes, len, keep_slashes, &stem, &stem_len);
-	if (r == 0)
-		r = cut_dir_name(tree, &stem, &stem_len);
-	if (r == 0)
-		r = nametree_add_dir(tree->names, *dir, stem, stem_len, dir);
-	return r;
+	if (make_stem(tree, &c, keep_slashes) < 0)
+		return -ENOMEM;
+	if (!path_needs_cut(c.stem, c.stem_len, 0))
+		return nametree_add_dir(tree->names, *dir, c.stem, c.stem_len, dir);
+	len = dir_name(&c, name);
+	if (nametree_find_dir(tree->names, *dir, name, len, dir))
+		return 0;
+	kept = arena_copy(&tree->arena, name, len);
+	return kept ? nametree_add_dir(tree->names, *dir, kept, len, dir) : -ENOMEM;
 }
 
 /* Where the component at the start of `bytes` ends: at '.', at '/' unless those are kept,
@@ -161,15 +168,38 @@ static int plan_dirs(struct build *b, uint32_t tensor, bool keep_slashes)
 }
 
 /* Two names share a path: the one that has a slash makes room. Of two names without a
- * slash the paths differ, so one of them has one. */
-static void resolve_clash(struct build *b, uint32_t sitting, uint32_t coming)
+ * slash the paths differ, so one of them has one; of two that kept theirs as well. Nobody
+ * gets two directories with the same hash by chance. */
+static int resolve_clash(struct build *b, uint32_t sitting, uint32_t coming,
+			 bool keep_slashes)
 {
-	if (has_slash(model_tensor(b->tree->model, coming))) {
+	const struct tensor *t = model_tensor(b->tree->model, coming);
+
+	if (!keep_slashes && has_slash(t)) {
 		b->kept[b->kept_count++] = coming;
-		return;
+		return 0;
 	}
-	nametree_replace_leaf(b->tree->names, sitting, coming);
-	b->kept[b->kept_count++] = sitting;
+	if (!keep_slashes && has_slash(model_tensor(b->tree->model, sitting))) {
+		nametree_replace_leaf(b->tree->names, sitting, coming);
+		b->kept[b->kept_count++] = sitting;
+		return 0;
+	}
+	return diag_fail(b->diag, -EEXIST, "tensor %s: has the same path as another's",
+			 DIAG_QUOTED(t->name, t->name_len));
+}
+
+/* Whether a directory stands where the raw file of this stem would: then also under a
+ * name that is cut. */
+static bool find_dir_of_file(const struct build *b, const struct tensor *t, uint32_t dir,
+			     const char *stem, size_t len, uint32_t *found)
+{
+	char name[PATH_NAME_MAX + 1];
+
+	if (path_needs_cut(stem, len, 0)) {
+		len = path_file_name(stem, len, "", name_hash(t), name);
+		stem = name;
+	}
+	return nametree_find_dir(b->tree->names, dir, stem, len, found);
 }
 
 static int place_tensor(struct build *b, uint32_t tensor, bool keep_slashes)
@@ -185,14 +215,12 @@ static int place_tensor(struct build *b, uint32_t tensor, bool keep_slashes)
 	if (make_stem(b->tree, t->name + last, t->name_len - last, keep_slashes, &stem,
 		      &len) < 0)
 		return diag_fail(b->diag, -ENOMEM, "out of memory");
-	if (nametree_find_dir(names, dir, stem, len, &dir)) {
+	if (find_dir_of_file(b, t, dir, stem, len, &dir)) {
 		stem = SELF;
 		len = strlen(SELF);
 	}
-	if (nametree_find_leaf(names, dir, stem, len, &other)) {
-		resolve_clash(b, other, tensor);
-		return 0;
-	}
+	if (nametree_find_leaf(names, dir, stem, len, &other))
+		return resolve_clash(b, other, tensor, keep_slashes);
 	if (nametree_place_leaf(names, tensor, dir, stem, len) < 0)
 		return diag_fail(b->diag, -ENOMEM, "out of memory");
 	return 0;
