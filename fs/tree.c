@@ -191,15 +191,16 @@ static int resolve_clash(struct build *b, uint32_t sitting, uint32_t coming,
 /* Whether a directory stands where the raw file of this stem would: then also under a
  * name that is cut. */
 static bool find_dir_of_file(const struct build *b, const struct tensor *t, uint32_t dir,
-			     const char *stem, size_t len, uint32_t *found)
+			     const struct component *c, uint32_t *found)
 {
 	char name[PATH_NAME_MAX + 1];
+	size_t len;
 
-	if (path_needs_cut(stem, len, 0)) {
-		len = path_file_name(stem, len, "", name_hash(t), name);
-		stem = name;
-	}
-	return nametree_find_dir(b->tree->names, dir, stem, len, found);
+	if (!path_needs_cut(c->stem, c->stem_len, 0))
+		return nametree_find_dir(b->tree->names, dir, c->stem, c->stem_len,
+					 found);
+	len = path_file_name(c->stem, c->stem_len, "", name_hash(t), name);
+	return nametree_find_dir(b->tree->names, dir, name, len, found);
 }
 
 static int place_tensor(struct build *b, uint32_t tensor, bool keep_slashes)
@@ -208,20 +209,18 @@ static int place_tensor(struct build *b, uint32_t tensor, bool keep_slashes)
 	struct nametree *names = b->tree->names;
 	uint32_t dir = b->places[tensor].dir;
 	uint32_t last = b->places[tensor].last;
+	struct component c = { .bytes = t->name + last, .len = t->name_len - last };
 	uint32_t other;
-	const char *stem;
-	size_t len;
 
-	if (make_stem(b->tree, t->name + last, t->name_len - last, keep_slashes, &stem,
-		      &len) < 0)
+	if (make_stem(b->tree, &c, keep_slashes) < 0)
 		return diag_fail(b->diag, -ENOMEM, "out of memory");
-	if (find_dir_of_file(b, t, dir, stem, len, &dir)) {
-		stem = SELF;
-		len = strlen(SELF);
+	if (find_dir_of_file(b, t, dir, &c, &dir)) {
+		c.stem = SELF;
+		c.stem_len = strlen(SELF);
 	}
-	if (nametree_find_leaf(names, dir, stem, len, &other))
+	if (nametree_find_leaf(names, dir, c.stem, c.stem_len, &other))
 		return resolve_clash(b, other, tensor, keep_slashes);
-	if (nametree_place_leaf(names, tensor, dir, stem, len) < 0)
+	if (nametree_place_leaf(names, tensor, dir, c.stem, c.stem_len) < 0)
 		return diag_fail(b->diag, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -273,6 +272,7 @@ static bool may_be_cut(const struct tree *tree, uint32_t tensor)
 	const struct nametree_leaf *leaf = nametree_leaf(tree->names, tensor);
 	const struct tensor *t = model_tensor(tree->model, tensor);
 	struct strbuf flat;
+	uint64_t ignored;
 
 	if (t->name_len < SHORTEST_CUT)
 		return false;
@@ -280,9 +280,9 @@ static bool may_be_cut(const struct tree *tree, uint32_t tensor)
 		return true;
 	strbuf_init_counting(&flat);
 	path_encode(&flat, t->name, t->name_len, true);
-	/* The mark that a flat name may pretend to have holds no escapes. */
+	/* The mark that a flat name may pretend to have holds no escapes; the rest may. */
 	return flat.len > PATH_NAME_MAX - LONGEST_SUFFIX ||
-	       path_needs_cut(t->name, t->name_len, LONGEST_SUFFIX);
+	       path_cut_hash(t->name, t->name_len, &ignored);
 }
 
 static int compare_cuts(const void *left, const void *right)
