@@ -85,6 +85,17 @@ static void expect_metadata(const char *header, size_t data_len, const char *jso
 	free(text);
 }
 
+static void expect_no_metadata(const char *header, const char *words)
+{
+	CLEANUP(strbuf_fini) struct strbuf file;
+	struct diag diag = { 0 };
+
+	build(&file, header, strlen(header), 0);
+	ck_assert_ptr_null(
+		metadata_of_bytes(&parser_safetensors, file.data, file.len, &diag));
+	ck_assert_str_eq(diag.text, words);
+}
+
 /* ---- The reference's own tests ---- */
 
 START_TEST(an_empty_file_is_too_short_for_the_length)
@@ -736,6 +747,9 @@ START_TEST(data_offsets_are_exactly_two_numbers)
 		       "tensor 't': data_offsets has 0 of 2 numbers");
 	expect_refused("{\"t\":{\"data_offsets\":[0]}}", 0, -EBADMSG,
 		       "tensor 't': data_offsets has 1 of 2 numbers");
+	expect_refused("{\"t\":{\"data_offsets\":[0,null]}}", 0, -EBADMSG,
+		       "tensor 't': header at byte 32: expected a whole number, found "
+		       "'n'");
 	expect_refused("{\"t\":{\"data_offsets\":[0,1,2]}}", 0, -EBADMSG,
 		       "tensor 't': data_offsets has more than 2 numbers");
 }
@@ -969,6 +983,11 @@ START_TEST(metadata_of_a_broken_file_is_an_error)
 	ck_assert_ptr_null(
 		metadata_of_bytes(&parser_safetensors, "\1\0\0\0\0\0\0\0[", 9, &diag));
 	ck_assert_str_eq(diag.text, "header at byte 8: expected '{', found '['");
+	expect_no_metadata("{\"t\":nil}",
+			   "header at byte 13: expected a value, found 'n'");
+	expect_no_metadata(
+		"{\"__metadata__\":{\"a\":1}}",
+		"__metadata__: header at byte 29: expected a string, found '1'");
 }
 END_TEST
 
