@@ -96,11 +96,18 @@ static int read_document(struct weightfs *fs, struct node node, uint64_t offset,
 static int read_live(struct weightfs *fs, struct node node, uint64_t offset, size_t size,
 		     struct content_scratch *scratch, struct iovec *piece)
 {
-	if (size > sizeof(scratch->header))
-		size = sizeof(scratch->header);
-	piece->iov_base = scratch->header;
+	char *buffer = scratch->header;
+
+	/* Fewer bytes than asked for would mean the end of the file. */
+	if (size > sizeof(scratch->header)) {
+		scratch->heap = malloc(size);
+		buffer = scratch->heap;
+		if (!buffer)
+			return -ENOMEM;
+	}
+	piece->iov_base = buffer;
 	piece->iov_len =
-		live_read(fs, (enum live_kind)node.index, offset, scratch->header, size);
+		live_read(fs, (enum live_kind)node.index, offset, buffer, size);
 	return piece->iov_len > 0;
 }
 

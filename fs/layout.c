@@ -37,16 +37,24 @@ static uint64_t kind_count(const struct weightfs *fs, enum node_kind kind)
 		return fs->served->source->file_count;
 	case NODE_LIVE:
 		return LIVE_COUNT;
+	case NODE_SOCKET:
+		return fs->socket_path ? 1 : 0;
 	case NODE_ROOT:
 	case NODE_FLAT_DIR:
 	case NODE_FLAT_VIEW:
 	case NODE_CONTROL_DIR:
-	case NODE_SOCKET:
 		return 1;
 	case NODE_KIND_COUNT:
 		break;
 	}
 	return 0;
+}
+
+static uint64_t view_count(enum node_kind kind)
+{
+	return kind == NODE_TREE_DIR || kind == NODE_TENSOR || kind == NODE_FLAT_VIEW
+		       ? VIEW_COUNT
+		       : 1;
 }
 
 bool layout_node(const struct weightfs *fs, uint64_t ino, struct node *node)
@@ -60,8 +68,10 @@ bool layout_node(const struct weightfs *fs, uint64_t ino, struct node *node)
 		return true;
 	}
 	/* The kernel only names what it was given, an NFS client may name anything. */
-	if (kind == NODE_ROOT || kind >= NODE_KIND_COUNT || view >= VIEW_COUNT ||
-	    index >= kind_count(fs, (enum node_kind)kind))
+	if (kind == NODE_ROOT || kind >= NODE_KIND_COUNT ||
+	    view >= view_count((enum node_kind)kind) ||
+	    index >= kind_count(fs, (enum node_kind)kind) ||
+	    ino != (kind << KIND_SHIFT | view << VIEW_SHIFT | index))
 		return false;
 	*node = (struct node){
 		.kind = (enum node_kind)kind,

@@ -262,7 +262,7 @@ int options_parse(struct options *options, const char *text, struct diag *diag)
 
 		if (value)
 			*value++ = '\0';
-		if (*item)
+		if (*item || value)
 			r = set_option(options, item, value, diag);
 	}
 	return r;
