@@ -453,20 +453,20 @@ static int gguf_write_metadata(struct reader *r, struct jsonw *out)
 	return err < 0 ? diag_fail(r->diag, err, "metadata does not fit memory") : 0;
 }
 
-static const struct parser_magic MAGICS[] = {
+static const struct parser_magic magics[] = {
 	{ .offset = 0, .bytes = "GGUF", .len = 4 },
 	/* Not read, but then the words say why. */
 	{ .offset = 0, .bytes = "FUGG", .len = 4 },
 	{ .bytes = NULL },
 };
 
-static const char *const SUFFIXES[] = { ".gguf", NULL };
+static const char *const suffixes[] = { ".gguf", NULL };
 
 const struct parser_ops parser_gguf = {
 	.name = "gguf",
 	.longname = "GGUF (ggml, llama.cpp)",
-	.magics = MAGICS,
-	.suffixes = SUFFIXES,
+	.magics = magics,
+	.suffixes = suffixes,
 	.parse = gguf_parse,
 	.write_metadata = gguf_write_metadata,
 };

@@ -40,13 +40,13 @@ enum kv_type {
 };
 
 /* Bytes of a value of each type; 0 where the value says so itself. */
-static const uint8_t KV_SIZE[KV_TYPE_COUNT] = {
+static const uint8_t kv_size[KV_TYPE_COUNT] = {
 	[KV_U8] = 1,  [KV_I8] = 1,  [KV_U16] = 2, [KV_I16] = 2,
 	[KV_U32] = 4, [KV_I32] = 4, [KV_F32] = 4, [KV_BOOL] = 1,
 	[KV_U64] = 8, [KV_I64] = 8, [KV_F64] = 8,
 };
 
-static const char ALIGNMENT_KEY[] = "general.alignment";
+static const char alignment_key[] = "general.alignment";
 
 /* ---- Lengths and counts ---- */
 
@@ -215,11 +215,11 @@ static int read_scalar(struct kv_walk *w, enum kv_type type)
 	if (type == KV_STRING)
 		return read_string(w);
 	if (!w->out)
-		return reader_skip(w->r, "value", KV_SIZE[type]);
-	err = check_room(w, KV_SIZE[type]);
+		return reader_skip(w->r, "value", kv_size[type]);
+	err = check_room(w, kv_size[type]);
 	if (err < 0)
 		return err;
-	err = read_bits(w->r, "value", KV_SIZE[type], &bits);
+	err = read_bits(w->r, "value", kv_size[type], &bits);
 	if (err < 0)
 		return err;
 	write_number(w->out, type, bits);
@@ -263,7 +263,7 @@ static int read_array_head(struct reader *r, enum kv_type *type, uint64_t *count
 	err = reader_u64(r, "array", count);
 	if (err < 0)
 		return err;
-	unit = *type == KV_STRING ? sizeof(uint64_t) : KV_SIZE[*type];
+	unit = *type == KV_STRING ? sizeof(uint64_t) : kv_size[*type];
 	return gguf_check_count(r, "elements of array", pos, *count, unit, MOST_ELEMENTS);
 }
 
@@ -278,7 +278,7 @@ static int read_array(struct kv_walk *w)
 		return err;
 	/* The count was held against the rest of the file, so this does not wrap. */
 	if (!w->out && type != KV_STRING)
-		return reader_skip(w->r, "array", count * KV_SIZE[type]);
+		return reader_skip(w->r, "array", count * kv_size[type]);
 	if (w->out)
 		jsonw_begin_array(w->out);
 	for (uint64_t i = 0; i < count; i++) {
@@ -346,17 +346,17 @@ static int note_key(struct kv_walk *w, const void *key, size_t len)
  */
 static int check_key(struct kv_walk *w, const uint8_t *key, size_t len)
 {
-	if (len >= sizeof(ALIGNMENT_KEY) &&
-	    memcmp(key, ALIGNMENT_KEY, sizeof(ALIGNMENT_KEY)) == 0)
+	if (len >= sizeof(alignment_key) &&
+	    memcmp(key, alignment_key, sizeof(alignment_key)) == 0)
 		return diag_fail(w->r->diag, -EBADMSG,
 				 "has %zu bytes, C programs see the first %zu of them",
-				 len, sizeof(ALIGNMENT_KEY) - 1);
+				 len, sizeof(alignment_key) - 1);
 	return note_key(w, key, len);
 }
 
 static bool is_alignment_key(const uint8_t *key, size_t len)
 {
-	return len == sizeof(ALIGNMENT_KEY) - 1 && memcmp(key, ALIGNMENT_KEY, len) == 0;
+	return len == sizeof(alignment_key) - 1 && memcmp(key, alignment_key, len) == 0;
 }
 
 static int read_value(struct kv_walk *w, bool is_alignment)

@@ -25,9 +25,12 @@ START_TEST(allocations_are_aligned_to_8_and_apart)
 		memset(pieces[i], (int)(i & 0xff), i % 61);
 		ck_assert_ptr_nonnull(arena_copy(&arena, "x", i % 2));
 	}
-	for (size_t i = 0; i < ARRAY_LEN(pieces); i++)
-		for (size_t at = 0; at < i % 61; at++)
-			ck_assert_uint_eq(pieces[i][at], i & 0xff);
+	for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+		unsigned char expected[61];
+
+		memset(expected, (int)(i & 0xff), sizeof(expected));
+		ck_assert_mem_eq(pieces[i], expected, i % 61);
+	}
 }
 END_TEST
 

@@ -38,14 +38,14 @@ START_TEST(nothing_but_the_valid_sequences_of_three_bytes_is_valid)
 
 	for (uint32_t bits = 0; bits < 1u << 24; bits++) {
 		char text[3] = { (char)(bits >> 16), (char)(bits >> 8), (char)bits };
-		size_t len = utf8_char_len(text, sizeof(text));
 
-		ck_assert_uint_le(len, 3);
-		found[len]++;
+		/* No assertion here: check's are slow. */
+		found[utf8_char_len(text, sizeof(text))]++;
 	}
 	ck_assert_uint_eq(found[1], 0x80u << 16);
 	ck_assert_uint_eq(found[2], (0x800u - 0x80u) << 8);
 	ck_assert_uint_eq(found[3], 0x10000u - 0x800u - 0x800u);
+	ck_assert_uint_eq(found[4], 0);
 }
 END_TEST
 
