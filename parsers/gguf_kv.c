@@ -269,7 +269,7 @@ static int read_array_head(struct reader *r, enum kv_type *type, uint64_t *count
 
 static int read_array(struct kv_walk *w)
 {
-	enum kv_type type;
+	enum kv_type type = KV_ARRAY; /* gcc at -O3 does not see that it gets set */
 	uint64_t count;
 	int err;
 
