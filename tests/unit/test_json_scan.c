@@ -264,6 +264,7 @@ START_TEST(lone_surrogates_are_refused)
 	expect_invalid("\"\\udbff\"", BAD_ESCAPE);
 	expect_invalid("\"\\udc00\"", BAD_ESCAPE);
 	expect_invalid("\"\\udfff\\ud800\"", BAD_ESCAPE);
+	expect_invalid("\"\\udc00\\udc00\"", BAD_ESCAPE);
 	expect_invalid("\"\\ud800\\n12345\"", BAD_ESCAPE);
 	expect_invalid("\"\\ud800x12345\"", BAD_ESCAPE);
 	expect_invalid("\"\\ud800\\ud800\"", BAD_ESCAPE);
