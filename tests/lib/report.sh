@@ -62,6 +62,11 @@ log_name() {
 	echo "$LOGS/$CONFIGURATION-$(tr -cs 'a-zA-Z0-9_\n' - <<<"$1").log"
 }
 
+# show_end LOG: without the progress of ninja.
+show_end() {
+	sed '/^\[[0-9]*\/[0-9]*\] /d; s/^/      /' "$1" | tail -n 80
+}
+
 # step WHAT COMMAND...: one test; its output is shown only if it fails.
 step() {
 	local what=$1 log from=$SECONDS
@@ -74,7 +79,7 @@ step() {
 		return 0
 	fi
 	printf 'FAIL  %s (%d s): %s\n' "$what" $((SECONDS - from)) "$*"
-	tail -n 80 "$log" | sed 's/^/      /'
+	show_end "$log"
 	tally 0 1 0
 	return 1
 }
@@ -91,7 +96,7 @@ run_ctest() {
 	rm -f "$junit"
 	"${WRAPPER[@]}" ctest --test-dir "$1" --output-junit "$junit" --output-on-failure -j2 \
 		--test-output-size-passed 1000000 >"$log" 2>&1 || status=$?
-	count_junit ctest "$junit" "$status" || tail -n 80 "$log" | sed 's/^/      /'
+	count_junit ctest "$junit" "$status" || show_end "$log"
 }
 
 # run_pytest WHAT ARGUMENT...: pytest reports its failures and skips itself.
