@@ -10,8 +10,9 @@
 #include "ctl_proto.h"
 #include "mountctl/command.h"
 #include "mountctl/daemon.h"
-#include "mountctl/holders.h"
+#include "mountctl/guard.h"
 #include "mountctl/mounts.h"
+#include "mountctl/procs.h"
 #include "mountctl/spawn.h"
 #include "mountctl/text.h"
 #include "util/jsonw.h"
@@ -22,6 +23,9 @@
 
 /* With --force a daemon has so long to answer, and to leave by itself afterwards. */
 #define FORCE_PATIENCE_MS 2000
+
+/* /proc answers at once, but for processes that hang in the mount itself. */
+#define SCAN_TIMEOUT_MS 3000
 
 struct request {
 	bool all;
@@ -37,24 +41,30 @@ struct process {
 	bool certain; /* the kernel says so, not the daemon */
 };
 
+static bool open_process(pid_t pid, bool certain, struct process *process)
+{
+	int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
+
+	if (fd >= 0)
+		*process = (struct process){ .pid = pid, .fd = fd, .certain = certain };
+	return fd >= 0;
+}
+
+/* The kernel's word first: it needs no answer from a daemon that may hang. */
 static struct process find_daemon(const struct mount *mount,
 				  const struct request *request)
 {
 	CLEANUP(daemon_answer_fini) struct daemon_answer answer = { 0 };
 	struct process process = { .fd = -1 };
+	uint64_t told;
 
+	if (open_process(procs_find_fuse_server(mount->dev_minor), true, &process))
+		return process;
 	daemon_ask(mount, request->force ? FORCE_PATIENCE_MS : CTL_TIMEOUT_MS, &answer);
-	if (answer.pid > 0) {
-		process.pid = answer.pid;
-		process.fd = pidfd_open(answer.pid, 0);
-		process.certain = process.fd >= 0;
-	}
-	if (process.fd < 0 && answer.state == DAEMON_OK) {
-		uint64_t pid = json_u64(json_get(answer.status, "pid"));
-
-		process.pid = pid <= INT32_MAX ? (pid_t)pid : 0;
-		process.fd = process.pid > 0 ? pidfd_open(process.pid, 0) : -1;
-	}
+	if (open_process(answer.pid, true, &process))
+		return process;
+	told = json_u64(json_get(answer.status, "pid"));
+	(void)open_process(told <= INT32_MAX ? (pid_t)told : 0, false, &process);
 	return process;
 }
 
@@ -78,6 +88,40 @@ static int unmount_by_helper(const char *path, bool force)
 	return -EIO;
 }
 
+static void log_held(const char *mountpoint, const char *holder)
+{
+	CLEANUP(strbuf_fini) struct strbuf what = { 0 };
+
+	strbuf_addf(&what, "in use by %s", holder);
+	if (what.data)
+		(void)text_error(mountpoint, what.data, 0);
+}
+
+/* Logs who has something below the mount point open, and the mounts below it. */
+static void log_holders(const char *mountpoint, const struct mounts *mounts)
+{
+	CLEANUP(strbuf_fini) struct strbuf lines = { 0 };
+	char *save = NULL;
+
+	for (size_t i = 0; i < mounts->count; i++) {
+		const struct mount *mount = &mounts->list[i];
+		CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+
+		if (strcmp(mount->mountpoint, mountpoint) == 0 ||
+		    !mounts_path_is_below(mount->mountpoint, mountpoint))
+			continue;
+		strbuf_add_str(&text, "the mount ");
+		text_escape(&text, mount->mountpoint, strlen(mount->mountpoint));
+		log_held(mountpoint, text.data ? text.data : "");
+	}
+	if (guard_run(procs_list_holders, mountpoint, SCAN_TIMEOUT_MS, &lines) < 0 ||
+	    !lines.data)
+		return;
+	for (const char *line = strtok_r(lines.data, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save))
+		log_held(mountpoint, line);
+}
+
 /* 0 or a negative errno with a message logged. */
 static int unmount(const char *path, const struct mounts *mounts, bool force)
 {
@@ -93,7 +137,7 @@ static int unmount(const char *path, const struct mounts *mounts, bool force)
 	if (r < 0)
 		(void)text_error(path, "unmount", -r);
 	if (r == -EBUSY)
-		holders_log(path, mounts);
+		log_holders(path, mounts);
 	return r;
 }
 

@@ -68,13 +68,21 @@ static uid_t parse_user_id(const char *options)
 	return user_id ? (uid_t)strtoul(user_id + strlen("user_id="), NULL, 10) : 0;
 }
 
+/* Of "major:minor". */
+static unsigned int parse_minor(const char *device)
+{
+	const char *colon = strchr(device, ':');
+
+	return colon ? (unsigned int)strtoul(colon + 1, NULL, 10) : 0;
+}
+
 /* `36 35 98:0 /root /mountpoint options [optional...] - type source super-options`.
  * 1 for a mount, 0 for a line of another shape, -ENOMEM. */
 static int parse_line(char *line, struct mount *mount)
 {
 	char *save = NULL;
 	char *separator = strstr(line, " - ");
-	const char *mountpoint = NULL;
+	const char *fields[5] = { NULL };
 	const char *fs_type;
 	const char *source;
 	const char *options;
@@ -82,17 +90,18 @@ static int parse_line(char *line, struct mount *mount)
 	if (!separator)
 		return 0;
 	*separator = '\0';
-	for (int i = 0; i < 5; i++)
-		mountpoint = strtok_r(i == 0 ? line : NULL, " ", &save);
+	for (size_t i = 0; i < ARRAY_LEN(fields); i++)
+		fields[i] = strtok_r(i == 0 ? line : NULL, " ", &save);
 	fs_type = strtok_r(separator + 3, " ", &save);
 	source = strtok_r(NULL, " ", &save);
 	options = strtok_r(NULL, " ", &save);
-	if (!mountpoint || !source)
+	if (!fields[4] || !source)
 		return 0;
 	*mount = (struct mount){
-		.mountpoint = dup_unescaped(mountpoint),
+		.mountpoint = dup_unescaped(fields[4]),
 		.source = dup_unescaped(source),
 		.fs_type = dup_unescaped(fs_type),
+		.dev_minor = parse_minor(fields[2]),
 		.user_id = parse_user_id(options),
 	};
 	if (mount->mountpoint && mount->source && mount->fs_type)

@@ -15,7 +15,8 @@ struct mount {
 	char *mountpoint;
 	char *source;
 	char *fs_type;
-	uid_t user_id; /* who mounted it, as the kernel says in user_id= */
+	unsigned int dev_minor; /* of the device; FUSE's number of the connection */
+	uid_t user_id;          /* who mounted it, as the kernel says in user_id= */
 };
 
 struct mounts {

@@ -38,6 +38,7 @@ START_TEST(fields_are_taken_from_both_sides_of_the_separator)
 	ck_assert_str_eq(mounts.list[0].fs_type, "ext4");
 	ck_assert_str_eq(mounts.list[1].source, "/models/m");
 	ck_assert_uint_eq(mounts.list[1].user_id, 1000);
+	ck_assert_uint_eq(mounts.list[1].dev_minor, 50);
 	ck_assert(!mount_is_weightfs(&mounts.list[0]));
 	ck_assert(mount_is_weightfs(&mounts.list[1]));
 }

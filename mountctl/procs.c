@@ -1,4 +1,4 @@
-#include "mountctl/holders.h"
+#include "mountctl/procs.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -7,14 +7,12 @@
 #include <stdio.h>
 
 #include "mountctl/guard.h"
+#include "mountctl/mounts.h"
 #include "mountctl/text.h"
-#include "util/log.h"
-#include "util/strbuf.h"
 
 #define HOLDERS_MAX 5
 
-/* /proc answers at once, but for processes that hang in the mount itself. */
-#define SCAN_TIMEOUT_MS 3000
+/* ---- who keeps a mount busy ---- */
 
 static void close_dir(DIR **dir)
 {
@@ -84,7 +82,6 @@ static const char *hold_of(const char *pid, const char *mountpoint)
 
 	(void)snprintf(cwd, sizeof(cwd), "/proc/%s/cwd", pid);
 	(void)snprintf(root, sizeof(root), "/proc/%s/root", pid);
-	/* A process that was chrooted into a mount at "/" is every process: not asked. */
 	if (links_below(cwd, mountpoint))
 		return "working directory";
 	if (links_below(root, mountpoint))
@@ -109,8 +106,22 @@ static void add_holder(struct strbuf *out, const char *pid, const char *hold)
 	strbuf_addf(out, " (pid %s, %s)\n", pid, hold);
 }
 
-/* A guard_fn: one line for each holder. */
-static int scan_processes(const void *mountpoint, struct strbuf *out)
+/* Whether an entry of /proc is a process. */
+static bool is_process(const char *name)
+{
+	return isdigit((unsigned char)*name) && strlen(name) <= 10;
+}
+
+/* The guarded child and mountctl itself: that mountctl was started in the mount says
+ * nothing that the shell does not. */
+static bool is_own(const char *pid)
+{
+	long number = strtol(pid, NULL, 10);
+
+	return number == getpid() || number == getppid();
+}
+
+int procs_list_holders(const void *mountpoint, struct strbuf *out)
 {
 	CLEANUP(close_dir) DIR *dir = opendir("/proc");
 	const struct dirent *entry;
@@ -123,7 +134,7 @@ static int scan_processes(const void *mountpoint, struct strbuf *out)
 		const char *pid = entry->d_name;
 		const char *hold = NULL;
 
-		if (isdigit((unsigned char)*pid) && strlen(pid) <= 10)
+		if (is_process(pid) && !is_own(pid))
 			hold = hold_of(pid, mountpoint);
 		if (hold)
 			add_holder(out, pid, hold);
@@ -132,35 +143,52 @@ static int scan_processes(const void *mountpoint, struct strbuf *out)
 	return out->err;
 }
 
-static void log_held(const char *mountpoint, const char *holder)
-{
-	CLEANUP(strbuf_fini) struct strbuf what = { 0 };
+/* ---- the daemon ---- */
 
-	strbuf_addf(&what, "in use by %s", holder);
-	if (what.data)
-		(void)text_error(mountpoint, what.data, 0);
+/* Whether an open file of a process is /dev/fuse with that connection. */
+static bool serves(const char *pid, const char *fd, unsigned int connection)
+{
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	char path[64];
+	char target[64];
+	char line[64];
+	ssize_t len;
+
+	(void)snprintf(path, sizeof(path), "/proc/%.10s/fd/%.20s", pid, fd);
+	len = readlink(path, target, sizeof(target) - 1);
+	if (len < 0)
+		return false;
+	target[len] = '\0';
+	if (!strstr(target, "fuse"))
+		return false;
+	(void)snprintf(path, sizeof(path), "/proc/%.10s/fdinfo/%.20s", pid, fd);
+	if (guard_read_file(path, &text) < 0 || !text.data)
+		return false;
+	(void)snprintf(line, sizeof(line), "\nfuse_connection:\t%u\n", connection);
+	return strstr(text.data, line) != NULL;
 }
 
-void holders_log(const char *mountpoint, const struct mounts *mounts)
+static bool is_server(const char *pid, unsigned int connection)
 {
-	CLEANUP(strbuf_fini) struct strbuf lines = { 0 };
-	char *save = NULL;
+	char path[64];
+	CLEANUP(close_dir) DIR *dir = NULL;
+	const struct dirent *entry;
 
-	for (size_t i = 0; i < mounts->count; i++) {
-		const struct mount *mount = &mounts->list[i];
-		CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	(void)snprintf(path, sizeof(path), "/proc/%.10s/fd", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) // NOLINT(concurrency-mt-unsafe)
+		if (serves(pid, entry->d_name, connection))
+			return true;
+	return false;
+}
 
-		if (strcmp(mount->mountpoint, mountpoint) == 0 ||
-		    !mounts_path_is_below(mount->mountpoint, mountpoint))
-			continue;
-		strbuf_add_str(&text, "the mount ");
-		text_escape(&text, mount->mountpoint, strlen(mount->mountpoint));
-		log_held(mountpoint, text.data ? text.data : "");
-	}
-	if (guard_run(scan_processes, mountpoint, SCAN_TIMEOUT_MS, &lines) < 0 ||
-	    !lines.data)
-		return;
-	for (const char *line = strtok_r(lines.data, "\n", &save); line;
-	     line = strtok_r(NULL, "\n", &save))
-		log_held(mountpoint, line);
+pid_t procs_find_fuse_server(unsigned int connection)
+{
+	CLEANUP(close_dir) DIR *dir = opendir("/proc");
+	const struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) // NOLINT(concurrency-mt-unsafe)
+		if (is_process(entry->d_name) && is_server(entry->d_name, connection))
+			return (pid_t)strtol(entry->d_name, NULL, 10);
+	return 0;
 }
