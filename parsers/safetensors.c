@@ -22,6 +22,7 @@
 #define HEADER_MOST   100000000u /* MAX_HEADER_SIZE of the reference */
 #define METADATA_KEY  "__metadata__"
 #define METADATA_MOST 1000000u /* keys; files have a handful */
+#define UNKNOWN_MOST  1000u    /* fields of one tensor; files have none */
 
 /* One tensor as the header has it. */
 struct entry {
@@ -226,6 +227,9 @@ static int read_field(struct header *h, struct json_text key, unsigned int *seen
 		*seen |= 1u << i;
 		return fields[i].read(h, entry);
 	}
+	if (unknown->count == UNKNOWN_MOST)
+		return diag_fail(h->diag, -E2BIG, "more than %u unknown fields",
+				 UNKNOWN_MOST);
 	err = add_key(h, unknown, key);
 	if (err < 0)
 		return err;

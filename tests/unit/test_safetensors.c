@@ -380,6 +380,20 @@ START_TEST(an_unknown_field_is_accepted)
 }
 END_TEST
 
+START_TEST(the_number_of_unknown_fields_is_limited)
+{
+	CLEANUP(strbuf_fini) struct strbuf header;
+
+	strbuf_init(&header);
+	strbuf_add_str(&header, "{\"t\":{");
+	for (unsigned int i = 0; i <= 1000; i++)
+		strbuf_addf(&header, "\"%u\":0,", i);
+	strbuf_add_str(&header, "\"dtype\":\"U8\"}}");
+	expect_refused(header.data, 0, -E2BIG,
+		       "tensor 't': more than 1000 unknown fields");
+}
+END_TEST
+
 START_TEST(an_unknown_field_is_checked_all_the_same)
 {
 	expect_refused("{\"t\":{\"x\":[1,],\"dtype\":\"U8\"}}", 0, -EBADMSG,
@@ -744,6 +758,7 @@ static TCase *where_the_reference_is_lax_or_surprising_case(void)
 	tcase_add_test(tcase, metadata_that_occurs_twice_is_refused);
 	tcase_add_test(tcase, a_field_that_occurs_twice_is_refused);
 	tcase_add_test(tcase, an_unknown_field_is_accepted);
+	tcase_add_test(tcase, the_number_of_unknown_fields_is_limited);
 	tcase_add_test(tcase, an_unknown_field_is_checked_all_the_same);
 	tcase_add_test(tcase, a_tensor_given_as_an_array_is_refused);
 	tcase_add_test(tcase, metadata_may_be_null);
