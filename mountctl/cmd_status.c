@@ -143,6 +143,26 @@ static void print_reads(struct json status)
 	print_requests(json_get(status, "requests"));
 }
 
+/* The things the daemon gave up, by name. */
+static void print_sandbox(struct json sandbox)
+{
+	struct json_iter iter = json_iter(sandbox);
+	struct json name;
+	struct json applied;
+	bool first = true;
+
+	(void)printf("  %-12s ", "sandbox");
+	while (json_next(&iter, &name, &applied)) {
+		CLEANUP(free_ptr) char *label = json_dup_printable(name);
+
+		if (!json_is_true(applied))
+			continue;
+		(void)printf("%s%s", first ? "" : ", ", label ? label : "");
+		first = false;
+	}
+	(void)printf("%s\n", first ? "none" : "");
+}
+
 static void print_options(struct json status)
 {
 	struct json options = json_get(status, "options");
@@ -173,6 +193,7 @@ static void print_daemon(struct json status)
 	title("daemon");
 	line_count("pid", json_u64(json_get(status, "pid")));
 	line_string("version", json_get(status, "version"));
+	print_sandbox(json_get(status, "sandbox"));
 	(void)printf("  %-12s %" PRIu64 "d %02u:%02u:%02u\n", "uptime", uptime / 86400,
 		     (unsigned int)(uptime / 3600 % 24), (unsigned int)(uptime / 60 % 60),
 		     (unsigned int)(uptime % 60));

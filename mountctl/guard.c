@@ -10,9 +10,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-/* The documents that are read so are some KiB; a file that is none of them must not fill
- * memory. */
-#define FILE_MAX ((size_t)16 << 20)
+/* model.json of a million tensors is 200 MB; a file that is no such document must not
+ * fill memory. */
+#define FILE_MAX ((size_t)1 << 30)
 
 int guard_read_file(const void *path, struct strbuf *out)
 {
@@ -24,7 +24,7 @@ int guard_read_file(const void *path, struct strbuf *out)
 		return -errno;
 	while ((n = read(fd, piece, sizeof(piece))) > 0) {
 		if (out->len + (size_t)n > FILE_MAX)
-			return -E2BIG;
+			return -EFBIG;
 		strbuf_add(out, piece, (size_t)n);
 	}
 	return n < 0 ? -errno : out->err;

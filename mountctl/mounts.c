@@ -200,7 +200,7 @@ struct walk {
 		done; /* what is resolved: absolute, no trailing '/', "" for the root */
 	char *rest;
 	int links;
-	bool in_mount; /* no link is followed any more */
+	size_t mount_len; /* of a weightfs mount point that was entered, else 0 */
 };
 
 static void pop_component(struct walk *walk)
@@ -211,6 +211,8 @@ static void pop_component(struct walk *walk)
 		walk->done.len--;
 	if (walk->done.data)
 		walk->done.data[walk->done.len] = '\0';
+	if (walk->done.len < walk->mount_len)
+		walk->mount_len = 0;
 }
 
 /* Puts the target of a link in front of what is left. 0 or -ENOMEM. */
@@ -238,8 +240,8 @@ static int enter(const struct mounts *mounts, struct walk *walk)
 	ssize_t len;
 
 	if (mount && mount_is_weightfs(mount))
-		walk->in_mount = true;
-	if (walk->in_mount || walk->links == LINKS_MAX)
+		walk->mount_len = walk->done.len;
+	if (walk->mount_len > 0 || walk->links == LINKS_MAX)
 		return 0;
 	len = readlink(walk->done.data, target, sizeof(target) - 1);
 	if (len < 0)

@@ -239,6 +239,23 @@ START_TEST(links_inside_a_weightfs_mount_are_not_read)
 }
 END_TEST
 
+START_TEST(links_behind_a_mount_that_was_left_are_followed)
+{
+	CLEANUP(free_ptr) char *line = NULL;
+	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
+	char dir[64];
+	char path[128];
+
+	make_link(dir, "/elsewhere");
+	ck_assert_int_gt(
+		asprintf(&line, "1 0 0:1 / %s/m ro - fuse.weightfs /m ro\n", dir), 0);
+	ck_assert_int_eq(mounts_parse(line, &mounts), 0);
+	(void)snprintf(path, sizeof(path), "%s/m/tensors/../../link/x", dir);
+	assert_absolute(&mounts, path, "/elsewhere/x");
+	remove_link(dir);
+}
+END_TEST
+
 static TCase *lines_case(void)
 {
 	TCase *tcase = tcase_create("lines");
@@ -271,6 +288,7 @@ static TCase *paths_case(void)
 	tcase_add_test(tcase, links_are_followed);
 	tcase_add_test(tcase, a_loop_of_links_ends);
 	tcase_add_test(tcase, links_inside_a_weightfs_mount_are_not_read);
+	tcase_add_test(tcase, links_behind_a_mount_that_was_left_are_followed);
 	return tcase;
 }
 
