@@ -16,7 +16,7 @@ static int one_piece(const uint8_t *start, uint64_t len, uint64_t offset, size_t
 	if (size > len - offset)
 		size = (size_t)(len - offset);
 	/* The kernel only reads what an answer points to. */
-	piece->iov_base = (void *)(uintptr_t)(start + offset);
+	piece->iov_base = discard_const(start + offset);
 	piece->iov_len = size;
 	return size > 0;
 }
@@ -106,8 +106,7 @@ static int read_live(struct weightfs *fs, struct node node, uint64_t offset, siz
 			return -ENOMEM;
 	}
 	piece->iov_base = buffer;
-	piece->iov_len =
-		live_read(fs, (enum live_kind)node.index, offset, buffer, size);
+	piece->iov_len = live_read(fs, (enum live_kind)node.index, offset, buffer, size);
 	return piece->iov_len > 0;
 }
 

@@ -147,7 +147,7 @@ static void command_status(const struct weightfs *fs, struct jsonw *w)
 static const struct command {
 	const char *name;
 	void (*run)(const struct weightfs *fs, struct jsonw *w);
-} COMMANDS[] = {
+} commands[] = {
 	{ "status", command_status },
 };
 
@@ -156,9 +156,9 @@ static void handle_request(const struct weightfs *fs, const char *text, struct j
 	cJSON *request = cJSON_Parse(text);
 	const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(request, "command"));
 
-	for (size_t i = 0; name && i < ARRAY_LEN(COMMANDS); i++) {
-		if (strcmp(COMMANDS[i].name, name) == 0) {
-			COMMANDS[i].run(fs, w);
+	for (size_t i = 0; name && i < ARRAY_LEN(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0) {
+			commands[i].run(fs, w);
 			cJSON_Delete(request);
 			return;
 		}

@@ -86,7 +86,7 @@ bool layout_node(const struct weightfs *fs, uint64_t ino, struct node *node)
 static const struct fixed_child {
 	const char *name;
 	struct node node;
-} ROOT_CHILDREN[] = {
+} root_children[] = {
 	{ "model.json", { .kind = NODE_DOCUMENT, .index = DOCUMENT_MODEL } },
 	{ "metadata.json", { .kind = NODE_DOCUMENT, .index = DOCUMENT_METADATA } },
 	{ "tensors", { .kind = NODE_TREE_DIR, .view = VIEW_RAW } },
@@ -97,13 +97,13 @@ static const struct fixed_child {
 	{ ".weightfs", { .kind = NODE_CONTROL_DIR } },
 };
 
-static const struct fixed_child FLAT_CHILDREN[] = {
+static const struct fixed_child flat_children[] = {
 	{ "tensors", { .kind = NODE_FLAT_VIEW, .view = VIEW_RAW } },
 	{ "npy", { .kind = NODE_FLAT_VIEW, .view = VIEW_NPY } },
 	{ "safetensors", { .kind = NODE_FLAT_VIEW, .view = VIEW_SAFETENSORS } },
 };
 
-static const struct fixed_child CONTROL_CHILDREN[] = {
+static const struct fixed_child control_children[] = {
 	{ "stats.json", { .kind = NODE_LIVE, .index = LIVE_STATS } },
 	{ "metrics", { .kind = NODE_LIVE, .index = LIVE_METRICS } },
 	{ "socket", { .kind = NODE_SOCKET } },
@@ -114,17 +114,17 @@ static const struct fixed_child *fixed_children(const struct weightfs *fs,
 						struct node dir, size_t *count)
 {
 	if (dir.kind == NODE_ROOT) {
-		*count = ARRAY_LEN(ROOT_CHILDREN);
-		return ROOT_CHILDREN;
+		*count = ARRAY_LEN(root_children);
+		return root_children;
 	}
 	if (dir.kind == NODE_FLAT_DIR) {
-		*count = ARRAY_LEN(FLAT_CHILDREN);
-		return FLAT_CHILDREN;
+		*count = ARRAY_LEN(flat_children);
+		return flat_children;
 	}
 	if (dir.kind == NODE_CONTROL_DIR) {
 		/* The socket is last: without one the list is shorter. */
-		*count = ARRAY_LEN(CONTROL_CHILDREN) - (fs->socket_path ? 0 : 1);
-		return CONTROL_CHILDREN;
+		*count = ARRAY_LEN(control_children) - (fs->socket_path ? 0 : 1);
+		return control_children;
 	}
 	return NULL;
 }

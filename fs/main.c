@@ -80,7 +80,7 @@ static int take_operands(struct arguments *a, int argc, char **argv)
 /* Returns 0, a negative errno for wrong usage (said), or 1 when all is done. */
 static int parse_arguments(struct arguments *a, int argc, char **argv)
 {
-	static const struct option LONG[] = {
+	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ "describe", no_argument, NULL, 'D' },
@@ -91,7 +91,7 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 	options_init(&a->options);
 	opterr = 0;
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread exists yet. */
-	while ((c = getopt_long(argc, argv, "o:fdhVnsv", LONG, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "o:fdhVnsv", long_options, NULL)) != -1) {
 		if (c == 'o') {
 			if (parse_option_text(&a->options, optarg) < 0)
 				return -EINVAL;
@@ -239,8 +239,10 @@ static void raise_file_limit(void)
  * keep as much as the largest one freed so far, and a header can be 100 MB. */
 static void keep_memory_small(void)
 {
+	/* No other thread exists yet. NOLINTBEGIN(concurrency-mt-unsafe) */
 	(void)mallopt(M_MMAP_THRESHOLD, 256 << 10);
 	(void)mallopt(M_TRIM_THRESHOLD, 256 << 10);
+	/* NOLINTEND(concurrency-mt-unsafe) */
 }
 
 /* The absolute path of a directory to mount on; `path` has room for PATH_MAX bytes. */

@@ -397,7 +397,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	strbuf_fini(&names);
 }
 
-const struct fuse_lowlevel_ops OPS = {
+const struct fuse_lowlevel_ops weightfs_ops = {
 	.init = op_init,
 	.lookup = op_lookup,
 	.forget = op_forget,

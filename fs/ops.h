@@ -10,6 +10,6 @@
 #include <fuse_lowlevel.h>
 
 /* For fuse_session_new(); the user data is the struct weightfs. */
-extern const struct fuse_lowlevel_ops OPS;
+extern const struct fuse_lowlevel_ops weightfs_ops;
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@
 #define DEFAULT_READAHEAD ((uint64_t)4 << 20)
 #define MOST_READAHEAD    ((uint64_t)1 << 30)
 
-static const char *const BACKINGS[] = {
+static const char *const backing_names[] = {
 	[BACKING_AUTO] = "auto",
 	[BACKING_STREAM] = "stream",
 };
@@ -58,7 +59,7 @@ static int parse_number(const char *name, const char *value, uint64_t least,
 
 static int set_uid(struct options *o, const char *value, struct diag *diag)
 {
-	uint64_t number;
+	uint64_t number = 0;
 	int r = parse_number("uid", value, 0, MOST_ID, &number, diag);
 
 	if (r == 0)
@@ -68,7 +69,7 @@ static int set_uid(struct options *o, const char *value, struct diag *diag)
 
 static int set_gid(struct options *o, const char *value, struct diag *diag)
 {
-	uint64_t number;
+	uint64_t number = 0;
 	int r = parse_number("gid", value, 0, MOST_ID, &number, diag);
 
 	if (r == 0)
@@ -78,7 +79,7 @@ static int set_gid(struct options *o, const char *value, struct diag *diag)
 
 static int set_threads(struct options *o, const char *value, struct diag *diag)
 {
-	uint64_t number;
+	uint64_t number = 0;
 	int r = parse_number("threads", value, 1, MOST_THREADS, &number, diag);
 
 	if (r == 0)
@@ -99,8 +100,8 @@ static int set_readahead(struct options *o, const char *value, struct diag *diag
 
 static int set_backing(struct options *o, const char *value, struct diag *diag)
 {
-	for (size_t i = 0; i < ARRAY_LEN(BACKINGS); i++) {
-		if (strcmp(BACKINGS[i], value) == 0) {
+	for (size_t i = 0; i < ARRAY_LEN(backing_names); i++) {
+		if (strcmp(backing_names[i], value) == 0) {
 			o->backing = (enum backing_choice)i;
 			return 0;
 		}
@@ -120,8 +121,8 @@ static int set_format(struct options *o, const char *value, struct diag *diag)
 	}
 	strbuf_init_fixed(&text, names, sizeof(names));
 	strbuf_add_str(&text, "one of: ");
-	for (size_t i = 0; PARSERS[i]; i++)
-		strbuf_addf(&text, "%s%s", i > 0 ? ", " : "", PARSERS[i]->name);
+	for (size_t i = 0; parser_table[i]; i++)
+		strbuf_addf(&text, "%s%s", i > 0 ? ", " : "", parser_table[i]->name);
 	return fail_value(diag, "format", value, names);
 }
 
@@ -151,7 +152,7 @@ static const struct option_info {
 	const char *value; /* what it looks like, for --help */
 	enum value_need need;
 	int (*set)(struct options *o, const char *value, struct diag *diag);
-} OPTIONS[] = {
+} option_table[] = {
 	{ "allow_other", NULL, NO_VALUE, set_allow_other },
 	{ "ro", NULL, NO_VALUE, do_nothing }, /* always */
 	{ "uid", "N", NEEDS_VALUE, set_uid },
@@ -168,7 +169,7 @@ static const struct mount_flag {
 	const char *name;
 	unsigned long set;
 	unsigned long clear;
-} MOUNT_FLAGS[] = {
+} mount_flags[] = {
 	{ "rw", 0, 0 },
 	{ "defaults", 0, 0 },
 	{ "nosuid", MS_NOSUID, 0 },
@@ -196,17 +197,17 @@ void options_list(char *text, size_t size)
 	struct strbuf out;
 
 	strbuf_init_fixed(&out, text, size);
-	for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
-		strbuf_addf(&out, "%s%s", i > 0 ? ", " : "", OPTIONS[i].name);
-		if (OPTIONS[i].value)
-			strbuf_addf(&out, "=%s", OPTIONS[i].value);
+	for (size_t i = 0; i < ARRAY_LEN(option_table); i++) {
+		strbuf_addf(&out, "%s%s", i > 0 ? ", " : "", option_table[i].name);
+		if (option_table[i].value)
+			strbuf_addf(&out, "=%s", option_table[i].value);
 	}
 }
 
 static bool set_mount_flag(struct options *options, const char *name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(MOUNT_FLAGS); i++) {
-		const struct mount_flag *flag = &MOUNT_FLAGS[i];
+	for (size_t i = 0; i < ARRAY_LEN(mount_flags); i++) {
+		const struct mount_flag *flag = &mount_flags[i];
 
 		if (strcmp(flag->name, name) == 0) {
 			options->ms_flags =
@@ -228,8 +229,8 @@ static int set_option(struct options *options, const char *name, const char *val
 {
 	char known[512];
 
-	for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
-		const struct option_info *info = &OPTIONS[i];
+	for (size_t i = 0; i < ARRAY_LEN(option_table); i++) {
+		const struct option_info *info = &option_table[i];
 
 		if (strcmp(info->name, name) != 0)
 			continue;
@@ -248,27 +249,35 @@ static int set_option(struct options *options, const char *name, const char *val
 			 DIAG_QUOTED(name, strlen(name)), known);
 }
 
-int options_parse(struct options *options, const char *text, struct diag *diag)
+static int parse_items(struct options *options, char *text, struct diag *diag)
 {
-	CLEANUP(free_ptr) char *copy = strdup(text);
-	char *rest = copy;
 	char *item;
 	int r = 0;
 
-	if (!copy)
-		return diag_fail(diag, -ENOMEM, "out of memory");
-	while (r == 0 && (item = strsep(&rest, ","))) {
+	while (r == 0 && (item = strsep(&text, ","))) {
 		char *value = strchr(item, '=');
 
 		if (value)
 			*value++ = '\0';
-		if (*item || value)
+		if (*item)
 			r = set_option(options, item, value, diag);
 	}
 	return r;
 }
 
+int options_parse(struct options *options, const char *text, struct diag *diag)
+{
+	char *copy = strdup(text);
+	int r;
+
+	if (!copy)
+		return diag_fail(diag, -ENOMEM, "out of memory");
+	r = parse_items(options, copy, diag);
+	free(copy);
+	return r;
+}
+
 const char *options_backing_name(enum backing_choice choice)
 {
-	return BACKINGS[choice];
+	return backing_names[choice];
 }

@@ -8,7 +8,7 @@
 /* '~' and 16 hexadecimal digits. */
 #define MARK_LEN 17
 
-static const char HEX[] = "0123456789ABCDEF";
+static const char hex_digits[] = "0123456789ABCDEF";
 
 static bool needs_escape(unsigned char c, bool encode_slash)
 {
@@ -47,7 +47,7 @@ bool path_is_plain(const char *bytes, size_t len, bool encode_slash)
 
 static void add_escape(struct strbuf *out, unsigned char c)
 {
-	const char escape[3] = { '%', HEX[c >> 4], HEX[c & 15] };
+	const char escape[3] = { '%', hex_digits[c >> 4], hex_digits[c & 15] };
 
 	strbuf_add(out, escape, sizeof(escape));
 }
@@ -71,9 +71,9 @@ void path_encode(struct strbuf *out, const char *bytes, size_t len, bool encode_
 
 static int hex_value(char c)
 {
-	const char *digit = c ? strchr(HEX, c) : NULL;
+	const char *digit = c ? strchr(hex_digits, c) : NULL;
 
-	return digit ? (int)(digit - HEX) : -1;
+	return digit ? (int)(digit - hex_digits) : -1;
 }
 
 bool path_decode(const char *stem, size_t len, char *out, size_t *out_len)

@@ -31,7 +31,7 @@ static bool drop_capabilities(void)
 {
 	struct __user_cap_header_struct header = { .version =
 							   _LINUX_CAPABILITY_VERSION_3 };
-	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
 	return syscall(SYS_capset, &header, none) == 0;
 }
 
@@ -79,7 +79,7 @@ static bool enter_landlock(const char *writable_dir)
 
 /* ---- seccomp ---- */
 
-static const int FORBIDDEN[] = {
+static const int forbidden[] = {
 	SCMP_SYS(execve),
 	SCMP_SYS(execveat),
 	SCMP_SYS(ptrace),
@@ -114,19 +114,20 @@ static const int FORBIDDEN[] = {
 
 static bool enter_seccomp(void)
 {
+	const struct scmp_arg_cmp not_local = { .op = SCMP_CMP_NE, .datum_a = AF_UNIX };
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 	bool ok = filter != NULL;
 
-	for (size_t i = 0; ok && i < ARRAY_LEN(FORBIDDEN); i++) {
-		int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), FORBIDDEN[i], 0);
+	for (size_t i = 0; ok && i < ARRAY_LEN(forbidden); i++) {
+		int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), forbidden[i], 0);
 
 		/* A call that this architecture does not have needs no rule. */
 		ok = r == 0 || r == -EDOM;
 	}
 	/* syslog and the control socket are local. */
 	if (ok)
-		ok = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-				      SCMP_A0(SCMP_CMP_NE, AF_UNIX)) == 0;
+		ok = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM),
+					    SCMP_SYS(socket), 1, &not_local) == 0;
 	if (ok)
 		ok = seccomp_load(filter) == 0;
 	if (filter)
@@ -136,7 +137,7 @@ static bool enter_seccomp(void)
 
 void sandbox_enter(struct sandbox *sandbox, const char *writable_dir)
 {
-	*sandbox = (struct sandbox){ 0 };
+	*sandbox = (struct sandbox){ .seccomp = false };
 	if (geteuid() != 0 || SANITIZED)
 		return;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

@@ -26,10 +26,10 @@ static bool is_top_level(const struct source_file *file)
 
 static void add_format_names(struct strbuf *text)
 {
-	for (size_t i = 0; PARSERS[i]; i++) {
+	for (size_t i = 0; parser_table[i]; i++) {
 		if (i > 0)
 			strbuf_add_str(text, ", ");
-		strbuf_add_str(text, PARSERS[i]->name);
+		strbuf_add_str(text, parser_table[i]->name);
 	}
 }
 

@@ -42,15 +42,15 @@ static int add_mount_flags(struct fuse_args *args, unsigned long flags)
 		unsigned long flag;
 		const char *set;
 		const char *clear;
-	} NAMES[] = {
+	} names[] = {
 		{ MS_NOSUID, "nosuid", "suid" },
 		{ MS_NODEV, "nodev", "dev" },
 		{ MS_NOEXEC, "noexec", "exec" },
 		{ MS_NOATIME, "noatime", NULL },
 	};
 
-	for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
-		const char *name = flags & NAMES[i].flag ? NAMES[i].set : NAMES[i].clear;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const char *name = flags & names[i].flag ? names[i].set : names[i].clear;
 
 		if (name && add_option(args, name) < 0)
 			return -ENOMEM;
@@ -221,6 +221,7 @@ static int run_session(struct session *s)
 }
 
 /* libfuse's own words, brought into our grammar. */
+PRINTF_LIKE(2, 0)
 static void log_fuse(enum fuse_log_level level, const char *format, va_list args)
 {
 	char text[1024];
@@ -249,7 +250,7 @@ int session_run(struct weightfs *fs, bool debug, void (*ready)(void *), void *ar
 	fuse_set_log_func(log_fuse);
 	r = fill_args(fs, debug, &args);
 	if (r == 0) {
-		s.fuse = fuse_session_new(&args, &OPS, sizeof(OPS), fs);
+		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
 		r = s.fuse ? run_session(&s) : -EINVAL;
 	}
 	if (s.fuse)

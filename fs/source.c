@@ -337,13 +337,13 @@ static const char *base_name(const char *path)
  */
 static size_t hub_repository_len(const char *path)
 {
-	static const char SNAPSHOTS[] = "/snapshots/";
-	const char *at = strstr(path, SNAPSHOTS);
+	static const char snapshots[] = "/snapshots/";
+	const char *at = strstr(path, snapshots);
 	const char *next;
 
-	while (at && (next = strstr(at + 1, SNAPSHOTS)))
+	while (at && (next = strstr(at + 1, snapshots)))
 		at = next;
-	if (!at || strchr(at + strlen(SNAPSHOTS), '/'))
+	if (!at || strchr(at + strlen(snapshots), '/'))
 		return 0;
 	for (const char *c = at; c > path; c--)
 		if (c[-1] == '/')
@@ -473,7 +473,7 @@ int source_open(const char *path, struct source **source, struct diag *diag)
 /* The strings are the source's own; outside they are const. */
 static void free_string(const char *string)
 {
-	free((void *)(uintptr_t)string);
+	free(discard_const(string));
 }
 
 void source_close(struct source *source)
@@ -484,7 +484,7 @@ void source_close(struct source *source)
 		struct source_file *file = &source->files[i];
 
 		if (file->bytes)
-			(void)munmap((void *)(uintptr_t)file->bytes, file->size);
+			(void)munmap(discard_const(file->bytes), file->size);
 		(void)close(file->fd);
 		free_string(file->name);
 		free_string(file->path);

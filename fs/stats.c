@@ -40,11 +40,11 @@ uint64_t stats_sum(enum stat_counter counter)
 
 const char *stats_request_name(enum stat_counter counter)
 {
-	static const char *const NAMES[] = {
+	static const char *const names[] = {
 #define X(name, text) [STAT_##name] = (text),
 		STATS_REQUESTS(X)
 #undef X
 	};
 
-	return NAMES[counter];
+	return names[counter];
 }

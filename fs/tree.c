@@ -9,7 +9,7 @@
 /* Components of one name. Published names have about ten; PATH_MAX ends at 2,000. */
 #define MOST_COMPONENTS 256
 
-static const char SELF[] = "%self";
+static const char self_name[] = "%self";
 
 /* A tensor whose file name is cut in some view, found by the hash that the cut name ends
  * in. */
@@ -215,8 +215,8 @@ static int place_tensor(struct build *b, uint32_t tensor, bool keep_slashes)
 	if (make_stem(b->tree, &c, keep_slashes) < 0)
 		return diag_fail(b->diag, -ENOMEM, "out of memory");
 	if (find_dir_of_file(b, t, dir, &c, &dir)) {
-		c.stem = SELF;
-		c.stem_len = strlen(SELF);
+		c.stem = self_name;
+		c.stem_len = strlen(self_name);
 	}
 	if (nametree_find_leaf(names, dir, c.stem, c.stem_len, &other))
 		return resolve_clash(b, other, tensor, keep_slashes);
@@ -280,7 +280,8 @@ static bool may_be_cut(const struct tree *tree, uint32_t tensor)
 		return true;
 	strbuf_init_counting(&flat);
 	path_encode(&flat, t->name, t->name_len, true);
-	/* The mark that a flat name may pretend to have holds no escapes; the rest may. */
+	/* The mark that a flat name may pretend to have holds no escapes; the rest may.
+	 */
 	return flat.len > PATH_NAME_MAX - LONGEST_SUFFIX ||
 	       path_cut_hash(t->name, t->name_len, &ignored);
 }

@@ -18,13 +18,13 @@
 
 const struct view_info *view_info(enum view view)
 {
-	static const struct view_info VIEWS[VIEW_COUNT] = {
+	static const struct view_info views[VIEW_COUNT] = {
 		[VIEW_RAW] = { .dir = "tensors", .suffix = "" },
 		[VIEW_NPY] = { .dir = "npy", .suffix = ".npy" },
 		[VIEW_SAFETENSORS] = { .dir = "safetensors", .suffix = ".safetensors" },
 	};
 
-	return &VIEWS[view];
+	return &views[view];
 }
 
 /* The smallest total that is at least `least` and congruent to the source offset. */
@@ -89,14 +89,14 @@ static uint64_t npy_total(const struct tensor *t, size_t dict_len)
 
 static void add_spaces(struct strbuf *out, uint64_t count)
 {
-	static const char SPACES[64] = "                                "
+	static const char spaces[64] = "                                "
 				       "                               ";
 
 	while (count > 0) {
 		size_t n =
-			count < sizeof(SPACES) - 1 ? (size_t)count : sizeof(SPACES) - 1;
+			count < sizeof(spaces) - 1 ? (size_t)count : sizeof(spaces) - 1;
 
-		strbuf_add(out, SPACES, n);
+		strbuf_add(out, spaces, n);
 		count -= n;
 	}
 }
@@ -130,11 +130,11 @@ static void npy_write_header(const struct tensor *t, struct strbuf *out)
  * the key of the metadata) its encoded form, which is no other tensor's name. */
 static void add_safetensors_key(const struct tensor *t, struct jsonw *w)
 {
-	static const char METADATA[] = "__metadata__";
+	static const char metadata[] = "__metadata__";
 	struct strbuf key;
 
-	if (t->name_len == strlen(METADATA) &&
-	    memcmp(t->name, METADATA, t->name_len) == 0) {
+	if (t->name_len == strlen(metadata) &&
+	    memcmp(t->name, metadata, t->name_len) == 0) {
 		jsonw_key(w, "%__metadata__");
 	} else if (utf8_is_valid(t->name, t->name_len)) {
 		jsonw_key_bytes(w, t->name, t->name_len);

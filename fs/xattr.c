@@ -74,7 +74,7 @@ static const struct xattr {
 	const char *name;
 	void (*get)(const struct weightfs *fs, const struct tensor *t,
 		    struct strbuf *out);
-} XATTRS[] = {
+} xattrs[] = {
 	{ PREFIX "name", get_name },     { PREFIX "dtype", get_dtype },
 	{ PREFIX "shape", get_shape },   { PREFIX "format", get_format },
 	{ PREFIX "file", get_file },     { PREFIX "offset", get_offset },
@@ -85,8 +85,8 @@ void xattr_list(struct node node, struct strbuf *out)
 {
 	if (node.kind != NODE_TENSOR)
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(XATTRS); i++)
-		strbuf_add(out, XATTRS[i].name, strlen(XATTRS[i].name) + 1);
+	for (size_t i = 0; i < ARRAY_LEN(xattrs); i++)
+		strbuf_add(out, xattrs[i].name, strlen(xattrs[i].name) + 1);
 }
 
 int xattr_get(const struct weightfs *fs, struct node node, const char *name,
@@ -94,9 +94,9 @@ int xattr_get(const struct weightfs *fs, struct node node, const char *name,
 {
 	if (node.kind != NODE_TENSOR || strncmp(name, PREFIX, strlen(PREFIX)) != 0)
 		return -ENODATA;
-	for (size_t i = 0; i < ARRAY_LEN(XATTRS); i++) {
-		if (strcmp(XATTRS[i].name, name) == 0) {
-			XATTRS[i].get(fs, model_tensor(fs->served->model, node.index),
+	for (size_t i = 0; i < ARRAY_LEN(xattrs); i++) {
+		if (strcmp(xattrs[i].name, name) == 0) {
+			xattrs[i].get(fs, model_tensor(fs->served->model, node.index),
 				      out);
 			return out->err;
 		}

@@ -21,7 +21,7 @@
 			   .rows_of_blocks = true }
 
 /* numpy has no bfloat16 and no float8: their bits are shown as unsigned integers. */
-static const struct dtype_info INFO[DTYPE_COUNT] = {
+static const struct dtype_info infos[DTYPE_COUNT] = {
 	PLAIN(BOOL, "|b1", 1),
 	PLAIN(U8, "|u1", 1),
 	PLAIN(I8, "|i1", 1),
@@ -79,7 +79,7 @@ static const struct dtype_info INFO[DTYPE_COUNT] = {
 };
 
 /* Numbers of enum ggml_type, plus one so that an absent entry is 0. */
-static const uint8_t FROM_GGML[] = {
+static const uint8_t from_ggml[] = {
 	[0] = DTYPE_F32 + 1,     [1] = DTYPE_F16 + 1,      [2] = DTYPE_Q4_0 + 1,
 	[3] = DTYPE_Q4_1 + 1,    [6] = DTYPE_Q5_0 + 1,     [7] = DTYPE_Q5_1 + 1,
 	[8] = DTYPE_Q8_0 + 1,    [9] = DTYPE_Q8_1 + 1,     [10] = DTYPE_Q2_K + 1,
@@ -96,13 +96,13 @@ static const uint8_t FROM_GGML[] = {
 
 const struct dtype_info *dtype_info(enum dtype dtype)
 {
-	return &INFO[dtype];
+	return &infos[dtype];
 }
 
 enum dtype dtype_from_safetensors(const char *name, size_t len)
 {
 	for (unsigned int i = 0; i < DTYPE_COUNT; i++) {
-		const char *known = INFO[i].safetensors;
+		const char *known = infos[i].safetensors;
 
 		if (known && strlen(known) == len && memcmp(known, name, len) == 0)
 			return (enum dtype)i;
@@ -112,9 +112,9 @@ enum dtype dtype_from_safetensors(const char *name, size_t len)
 
 enum dtype dtype_from_ggml(uint32_t id)
 {
-	if (id >= ARRAY_LEN(FROM_GGML) || FROM_GGML[id] == 0)
+	if (id >= ARRAY_LEN(from_ggml) || from_ggml[id] == 0)
 		return DTYPE_COUNT;
-	return (enum dtype)(FROM_GGML[id] - 1);
+	return (enum dtype)(from_ggml[id] - 1);
 }
 
 int dtype_nbytes(enum dtype dtype, const uint64_t *shape, unsigned int rank,

@@ -267,7 +267,10 @@ int model_add_tensor(struct model *model, const struct tensor *tensor, struct di
 	copy.shape = shape;
 	model->tensors[model->tensor_count++] = copy;
 	*slot = (uint32_t)model->tensor_count;
-	model->total_bytes += tensor->nbytes;
+	/* Tensors of some formats may share bytes: a sum above 2^64 stays at that. */
+	if (__builtin_add_overflow(model->total_bytes, tensor->nbytes,
+				   &model->total_bytes))
+		model->total_bytes = UINT64_MAX;
 	return 0;
 }
 

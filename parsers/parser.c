@@ -2,7 +2,7 @@
 
 #include "parsers/formats.h"
 
-const struct parser_ops *const PARSERS[] = {
+const struct parser_ops *const parser_table[] = {
 	&parser_gguf,
 	&parser_safetensors,
 	NULL,
@@ -10,9 +10,9 @@ const struct parser_ops *const PARSERS[] = {
 
 const struct parser_ops *parser_find(const char *name)
 {
-	for (size_t i = 0; PARSERS[i]; i++)
-		if (strcmp(PARSERS[i]->name, name) == 0)
-			return PARSERS[i];
+	for (size_t i = 0; parser_table[i]; i++)
+		if (strcmp(parser_table[i]->name, name) == 0)
+			return parser_table[i];
 	return NULL;
 }
 
@@ -49,9 +49,9 @@ static bool promises(const struct parser_ops *ops, const char *file_name)
 
 const struct parser_ops *parser_probe(struct reader *r)
 {
-	for (size_t i = 0; PARSERS[i]; i++)
-		if (recognises(PARSERS[i], r))
-			return PARSERS[i];
+	for (size_t i = 0; parser_table[i]; i++)
+		if (recognises(parser_table[i], r))
+			return parser_table[i];
 	return NULL;
 }
 
@@ -59,8 +59,8 @@ const struct parser_ops *parser_recognise(struct reader *r, const char *file_nam
 {
 	const struct parser_ops *ops = parser_probe(r);
 
-	for (size_t i = 0; !ops && file_name && PARSERS[i]; i++)
-		if (promises(PARSERS[i], file_name))
-			ops = PARSERS[i];
+	for (size_t i = 0; !ops && file_name && parser_table[i]; i++)
+		if (promises(parser_table[i], file_name))
+			ops = parser_table[i];
 	return ops;
 }

@@ -43,7 +43,7 @@ struct parser_ops {
 const struct parser_ops *parser_find(const char *name);
 
 /* All parsers, NULL-terminated. */
-extern const struct parser_ops *const PARSERS[];
+extern const struct parser_ops *const parser_table[];
 
 /* The parser for this content, else the one that `file_name` (NULL for none) promises,
  * else NULL: then the file is no model file that is known. Moves r->pos. */

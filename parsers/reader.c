@@ -150,6 +150,7 @@ static int read_number(struct reader *r, const char *what, unsigned int len,
 	if (err < 0)
 		return err;
 	for (unsigned int i = len; i-- > 0;)
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): set on success. */
 		v = v << 8 | bytes[i];
 	*value = v;
 	return 0;

@@ -1,6 +1,5 @@
 #include "util/errtext.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +16,7 @@ const char *errtext(int err)
 	}
 	(void)snprintf(text, sizeof(text), "%s", words);
 	/* "No such file" begins a sentence, "RPC ..." is a word of its own. */
-	if (islower((unsigned char)text[1]))
-		text[0] = (char)tolower((unsigned char)text[0]);
+	if (text[0] >= 'A' && text[0] <= 'Z' && text[1] >= 'a' && text[1] <= 'z')
+		text[0] = (char)(text[0] - 'A' + 'a');
 	return text;
 }

@@ -14,6 +14,15 @@
 #define MUST_CHECK             __attribute__((warn_unused_result))
 #define PRINTF_LIKE(at, first) __attribute__((format(printf, at, first)))
 
+/* For system calls whose structures have no const although they only read. */
+static inline void *discard_const(const void *pointer)
+{
+	void *same;
+
+	memcpy(&same, &pointer, sizeof(same));
+	return same;
+}
+
 /* CLEANUP(free_ptr) for a pointer of any object type. */
 static inline void free_ptr(void *address_of_pointer)
 {

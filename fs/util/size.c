@@ -1,11 +1,11 @@
 #include "util/size.h"
 
-#include <ctype.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <strings.h>
 
-static const char UNITS[] = "KMGTPE";
+static const char units[] = "KMGTPE";
 
 /* What may stand behind the digits: nothing, or a unit, or a unit and "B" or "iB". */
 static int parse_unit(const char *text, unsigned int *shift)
@@ -15,14 +15,19 @@ static int parse_unit(const char *text, unsigned int *shift)
 	*shift = 0;
 	if (*text == '\0' || strcasecmp(text, "B") == 0)
 		return 0;
-	unit = strchr(UNITS, toupper((unsigned char)*text));
+	unit = strchr(units, *text >= 'a' ? *text - 'a' + 'A' : *text);
 	if (!unit)
 		return -EINVAL;
-	*shift = 10 * ((unsigned int)(unit - UNITS) + 1);
+	*shift = 10 * ((unsigned int)(unit - units) + 1);
 	text++;
 	if (*text != '\0' && strcasecmp(text, "B") != 0 && strcasecmp(text, "iB") != 0)
 		return -EINVAL;
 	return 0;
+}
+
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
 }
 
 int size_parse(const char *text, uint64_t *bytes)
@@ -31,9 +36,9 @@ int size_parse(const char *text, uint64_t *bytes)
 	unsigned int shift;
 	int r;
 
-	if (!isdigit((unsigned char)*text))
+	if (!is_digit(*text))
 		return -EINVAL;
-	for (; isdigit((unsigned char)*text); text++)
+	for (; is_digit(*text); text++)
 		if (__builtin_mul_overflow(value, 10u, &value) ||
 		    __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value))
 			return -ERANGE;
@@ -51,13 +56,14 @@ const char *size_format(uint64_t bytes, char text[static SIZE_TEXT_MAX])
 	double value = (double)bytes;
 	int unit = -1;
 
-	while (value >= 1024 && UNITS[unit + 1] != '\0') {
+	/* What would be rounded to 1024.0 is one of the next unit. */
+	while (value >= (unit < 0 ? 1024 : 1023.95) && units[unit + 1] != '\0') {
 		value /= 1024;
 		unit++;
 	}
 	if (unit < 0)
 		(void)snprintf(text, SIZE_TEXT_MAX, "%u B", (unsigned int)bytes);
 	else
-		(void)snprintf(text, SIZE_TEXT_MAX, "%.1f %ciB", value, UNITS[unit]);
+		(void)snprintf(text, SIZE_TEXT_MAX, "%.1f %ciB", value, units[unit]);
 	return text;
 }

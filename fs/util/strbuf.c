@@ -17,6 +17,7 @@ void strbuf_init_counting(struct strbuf *buf)
 	*buf = (struct strbuf){ .kind = STRBUF_COUNTING };
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): it is written to later. */
 void strbuf_init_fixed(struct strbuf *buf, char *storage, size_t capacity)
 {
 	*buf = (struct strbuf){ .kind = STRBUF_FIXED,
