@@ -1,0 +1,86 @@
+"""The pages, taken apart: their examples, tables and sentences."""
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# A block in one of these languages is an example that runs, unless the line in front of it
+# is "<!-- not run: REASON -->".
+RUN = ("sh", "python", "c")
+BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?"
+                   r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+
+
+@dataclass
+class Example:
+    page: Path
+    line: int
+    kind: str
+    text: str
+    reason: str  # why it is not run, or None
+
+    def __str__(self):
+        return f"{self.page.name}:{self.line}"
+
+
+def examples(page):
+    text = page.read_text()
+    return [Example(page, text[:match.start("text")].count("\n") + 1, match["kind"],
+                    match["text"], match["reason"])
+            for match in BLOCK.finditer(text) if match["kind"] in RUN]
+
+
+def table(page, *columns):
+    """The rows of the table with these columns, as lists of cells without back quotes."""
+    lines = iter((ROOT / page).read_text().splitlines())
+    for line in lines:
+        if cells(line) == list(columns):
+            next(lines)
+            break
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append(cells(line))
+    assert rows, f"{page}: no table with the columns {columns}"
+    return rows
+
+
+def cells(line):
+    found = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+    return [re.sub(r"^`([^`]*)`$", r"\1", cell).replace(r"\|", "|") for cell in found]
+
+
+def sentences(page):
+    """The first cells of all tables of sentences."""
+    found, inside = [], False
+    for line in (ROOT / page).read_text().splitlines():
+        if not line.startswith("|"):
+            inside = False
+        elif cells(line) == ["sentence", "when"]:
+            inside = True
+        elif inside and not line.startswith("|---"):
+            found.append(cells(line)[0])
+    return found
+
+
+def plain(text):
+    """Variable parts become one mark, so that a page and the sources can be compared."""
+    text = re.sub(r"'%[^a-z]*[a-z]+'|%[-.*\d]*(?:ll|z)?[a-z]|%", "…", text)
+    return re.sub(r"…+", "…", text)
+
+
+def source_sentences():
+    """All string literals of the parsers and the daemon, joined as the compiler does."""
+    joined = re.compile(r'"((?:\\.|[^"\\])*)"(?:\s*(?:PRI\w+)?\s*(?="))?')
+    found = []
+    for folder in ("parsers", "fs"):
+        for path in sorted((ROOT / folder).glob("*.c")):
+            text = path.read_text().replace("'\"'", "")  # no start of a string
+            text = re.sub(r'"\s*PRI\w+\s*"', "", text)
+            text = re.sub(r'(?<!\\)"\s*\n\s*"', "", text)
+            text = re.sub(r'"\s*PRI\w+', '"', text)
+            found += [plain(match[1]) for match in joined.finditer(text)]
+    return found
