@@ -15,7 +15,7 @@ declare -A ABOUT=(
 	[scale]="a model of 92,000 tensors"
 	[stress]="64 threads faulting at once for \$STRESS_SECONDS (60)"
 	[speed]="first and second touch against plain libfuse and the source"
-	[docs]="man pages and README"
+	[docs]="man pages, links, and every example of the pages"
 )
 
 SOURCES=(fs parsers gpu mountctl tests)
@@ -252,4 +252,6 @@ config_docs() {
 	step "man pages" lint_man_pages || :
 	step "links" check_links || :
 	step "commands of the README exist" check_readme_commands || :
+	build_release
+	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest docs tests/docs
 }
