@@ -72,15 +72,26 @@ def plain(text):
     return re.sub(r"…+", "…", text)
 
 
+def source_text(path):
+    """A source in which each string is one literal: pieces joined, formats of numbers cut."""
+    text = path.read_text().replace("'\"'", "")  # no start of a string
+    text = re.sub(r'"\s*PRI\w+\s*"', "", text)
+    text = re.sub(r'(?<!\\)"\s*\n\s*"', "", text)
+    return re.sub(r'"\s*PRI\w+', '"', text)
+
+
+STRING = r'"((?:\\.|[^"\\])*)"'
+
+
 def source_sentences():
-    """All string literals of the parsers and the daemon, joined as the compiler does."""
-    joined = re.compile(r'"((?:\\.|[^"\\])*)"(?:\s*(?:PRI\w+)?\s*(?="))?')
-    found = []
-    for folder in ("parsers", "fs"):
-        for path in sorted((ROOT / folder).glob("*.c")):
-            text = path.read_text().replace("'\"'", "")  # no start of a string
-            text = re.sub(r'"\s*PRI\w+\s*"', "", text)
-            text = re.sub(r'(?<!\\)"\s*\n\s*"', "", text)
-            text = re.sub(r'"\s*PRI\w+', '"', text)
-            found += [plain(match[1]) for match in joined.finditer(text)]
-    return found
+    """All strings of the parsers and the daemon."""
+    return [plain(text) for folder in ("parsers", "fs")
+            for path in sorted((ROOT / folder).glob("*.c"))
+            for text in re.findall(STRING, source_text(path))]
+
+
+def refusals():
+    """What parsers and the tree of names say of a file that they refuse."""
+    call = re.compile(r'\b(?:diag_fail|fail_at)\([^";]*' + STRING)
+    return [plain(text) for path in (*sorted((ROOT / "parsers").glob("*.c")), ROOT / "fs/tree.c")
+            for text in call.findall(source_text(path)) if "memory" not in text]

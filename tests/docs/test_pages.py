@@ -8,7 +8,7 @@ import pytest
 
 import mounting
 import writers
-from pages import ROOT, plain, sentences, source_sentences, table
+from pages import ROOT, plain, refusals, sentences, source_sentences, table
 
 MAN_WEIGHTFS = (ROOT / "docs/weightfs.8").read_text()
 MAN_MOUNTCTL = (ROOT / "docs/mountctl.1").read_text()
@@ -72,6 +72,13 @@ def test_each_sentence_is_one_of_the_sources():
     documented = sentences("docs/formats.md")
     assert len(documented) > 40
     assert [s for s in documented if plain(s).strip("…: ") not in known] == []
+
+
+def test_each_refusal_is_documented():
+    documented = [plain(s).strip("…: ") for s in sentences("docs/formats.md")]
+    refused = [r.strip("…: ") for r in refusals()]
+    assert len(refused) > 50
+    assert [r for r in refused if r and not any(d in r or r in d for d in documented)] == []
 
 
 def dtype_rows():
