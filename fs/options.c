@@ -259,7 +259,7 @@ static int parse_items(struct options *options, char *text, struct diag *diag)
 
 		if (value)
 			*value++ = '\0';
-		if (*item)
+		if (*item || value)
 			r = set_option(options, item, value, diag);
 	}
 	return r;
