@@ -129,7 +129,7 @@ def test_an_open_file_reads_eio_after_a_change(mount, source, change):
     def reads_eio():
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         try:
-            assert os.pread(fd, SIZE, 0) == block(5)
+            assert block(5).startswith(os.pread(fd, SIZE, 0))
         except OSError as error:
             return error.errno == errno.EIO
         return False
@@ -198,6 +198,13 @@ def test_reading_does_not_change_the_source_for_the_daemon(mount, source):
         assert read_uncached(mounted / f"tensors/t/{i}") == block(i)
 
 
+def is_right(got, expected):
+    """An error; or the bytes, or the first of them where the rest met the change."""
+    if isinstance(got, int):
+        return got in (errno.EIO, errno.ESTALE)
+    return len(got) > 0 and expected.startswith(got)
+
+
 class Readers:
     """Threads that read and map all tensors at once and note bytes that are wrong."""
 
@@ -216,7 +223,7 @@ class Readers:
         while not self.stop.is_set():
             i = rng.randrange(COUNT)
             got = read_uncached(self.mounted / f"tensors/t/{i}")
-            if got != self.expected[i] and got not in (errno.EIO, errno.ESTALE):
+            if not is_right(got, self.expected[i]):
                 self.wrong.append((i, got if isinstance(got, int) else len(got)))
             self.reads += 1
 

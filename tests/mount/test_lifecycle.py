@@ -100,7 +100,8 @@ def test_sigterm_unmounts_a_daemon_in_the_background(source, mnt):
 
 def test_umount_ends_a_daemon_in_the_foreground(source, mnt):
     child = foreground(source, mnt)
-    assert mounting.umount(mnt) == 0
+    # Mounted is not yet ready: the daemon itself may still look at the tree.
+    assert mounting.wait_for(lambda: mounting.umount(mnt) == 0)
     assert child.wait(mounting.START_S) == 0
 
 
