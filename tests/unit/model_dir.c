@@ -39,6 +39,7 @@ static int remove_entry(const char *path, const struct stat *st, int type,
 
 void model_dir_remove(void)
 {
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): a test has one thread. */
 	need(nftw(root, remove_entry, 8, FTW_DEPTH | FTW_PHYS) == 0, root);
 }
 

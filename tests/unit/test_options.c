@@ -55,7 +55,7 @@ END_TEST
 
 START_TEST(ro_and_rw_change_nothing)
 {
-	static const char *const TEXTS[] = { "ro",
+	static const char *const texts[] = { "ro",
 					     "rw",
 					     "defaults",
 					     "rw,ro,rw",
@@ -64,8 +64,8 @@ START_TEST(ro_and_rw_change_nothing)
 					     ",",
 					     ",,ro,," };
 
-	for (size_t i = 0; i < ARRAY_LEN(TEXTS); i++) {
-		struct options o = parse(TEXTS[i]);
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		struct options o = parse(texts[i]);
 
 		expect_defaults(&o);
 	}
@@ -81,7 +81,7 @@ START_TEST(each_option_sets_its_value)
 	ck_assert_uint_eq(o.uid, 0);
 	ck_assert_uint_eq(o.gid, 4294967294);
 	ck_assert_uint_eq(o.threads, 3);
-	ck_assert_uint_eq(o.readahead_bytes, 128 * 1024);
+	ck_assert_uint_eq(o.readahead_bytes, 131072);
 	ck_assert_int_eq((int)o.backing, BACKING_STREAM);
 	ck_assert_str_eq(o.format, "gguf");
 	ck_assert_uint_eq(o.ms_flags, DEFAULT_FLAGS);
@@ -113,7 +113,7 @@ START_TEST(sizes_have_units)
 	static const struct {
 		const char *text;
 		uint64_t bytes;
-	} SIZES[] = {
+	} sizes[] = {
 		{ "readahead=0", 0 },
 		{ "readahead=4096", 4096 },
 		{ "readahead=64k", 64 << 10 },
@@ -124,8 +124,8 @@ START_TEST(sizes_have_units)
 		{ "readahead=1G", 1 << 30 },
 	};
 
-	for (size_t i = 0; i < ARRAY_LEN(SIZES); i++)
-		ck_assert_uint_eq(parse(SIZES[i].text).readahead_bytes, SIZES[i].bytes);
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+		ck_assert_uint_eq(parse(sizes[i].text).readahead_bytes, sizes[i].bytes);
 }
 END_TEST
 
@@ -165,12 +165,12 @@ END_TEST
 
 START_TEST(notes_to_other_programs_are_let_pass)
 {
-	static const char *const TEXTS[] = { "x-systemd.automount",
+	static const char *const texts[] = { "x-systemd.automount",
 					     "x-systemd.idle-timeout=60", "X-mount.mkdir",
 					     "X-mount.mkdir=0755" };
 
-	for (size_t i = 0; i < ARRAY_LEN(TEXTS); i++) {
-		struct options o = parse(TEXTS[i]);
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		struct options o = parse(texts[i]);
 
 		expect_defaults(&o);
 	}
@@ -181,30 +181,30 @@ END_TEST
 
 START_TEST(an_unknown_option_is_refused_with_the_known_ones)
 {
-	static const char KNOWN[] =
+	static const char known[] =
 		"allow_other, ro, uid=N, gid=N, threads=N, readahead=SIZE, "
 		"backing=auto|stream, format=NAME";
-	static const char *const NAMES[] = { "frobnicate", "Threads",     "thread",
+	static const char *const names[] = { "frobnicate", "Threads",     "thread",
 					     "threadss",   "allow-other", " ro" };
 	char words[512];
 	char list[512];
 
 	options_list(list, sizeof(list));
-	ck_assert_str_eq(list, KNOWN);
-	for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
+	ck_assert_str_eq(list, known);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		(void)snprintf(words, sizeof(words),
-			       "unknown option '%s': the options are: %s", NAMES[i],
-			       KNOWN);
-		expect_refused(NAMES[i], words);
+			       "unknown option '%s': the options are: %s", names[i],
+			       known);
+		expect_refused(names[i], words);
 	}
 	(void)snprintf(words, sizeof(words), "unknown option '': the options are: %s",
-		       KNOWN);
+		       known);
 	expect_refused("=5", words);
 	(void)snprintf(words, sizeof(words),
-		       "unknown option 'noexec': the options are: %s", KNOWN);
+		       "unknown option 'noexec': the options are: %s", known);
 	expect_refused("noexec=1", words);
 	(void)snprintf(words, sizeof(words),
-		       "unknown option '\\x1b[31m': the options are: %s", KNOWN);
+		       "unknown option '\\x1b[31m': the options are: %s", known);
 	expect_refused("\x1b[31m", words);
 }
 END_TEST
@@ -230,19 +230,19 @@ END_TEST
 
 START_TEST(what_is_no_number_is_refused)
 {
-	static const char *const VALUES[] = {
+	static const char *const values[] = {
 		"-1", "+1",   "1K", "0x10",       "1.5",
 		" 1", "root", "1 ", "4294967295", "18446744073709551616"
 	};
 	char text[64];
 	char words[128];
 
-	for (size_t i = 0; i < ARRAY_LEN(VALUES); i++) {
-		(void)snprintf(text, sizeof(text), "uid=%s", VALUES[i]);
+	for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+		(void)snprintf(text, sizeof(text), "uid=%s", values[i]);
 		(void)snprintf(words, sizeof(words),
 			       "option uid: value '%s': must be a number from 0 to "
 			       "4294967294",
-			       VALUES[i]);
+			       values[i]);
 		expect_refused(text, words);
 	}
 }
@@ -250,7 +250,7 @@ END_TEST
 
 START_TEST(what_is_no_size_is_refused)
 {
-	static const char *const VALUES[] = { "-1",
+	static const char *const values[] = { "-1",
 					      "K",
 					      "1.5M",
 					      "1X",
@@ -264,12 +264,12 @@ START_TEST(what_is_no_size_is_refused)
 	char text[64];
 	char words[128];
 
-	for (size_t i = 0; i < ARRAY_LEN(VALUES); i++) {
-		(void)snprintf(text, sizeof(text), "readahead=%s", VALUES[i]);
+	for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+		(void)snprintf(text, sizeof(text), "readahead=%s", values[i]);
 		(void)snprintf(words, sizeof(words),
 			       "option readahead: value '%s': must be a size up to 1G, "
 			       "such as 128K or 4M",
-			       VALUES[i]);
+			       values[i]);
 		expect_refused(text, words);
 	}
 }

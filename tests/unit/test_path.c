@@ -12,7 +12,7 @@
 #define HASH UINT64_C(0x0123456789abcdef)
 #define MARK "~0123456789abcdef"
 
-static const char *const SUFFIXES[] = { "", ".npy", ".safetensors" };
+static const char *const suffixes[] = { "", ".npy", ".safetensors" };
 
 static void expect_stem(const char *bytes, size_t len, bool encode_slash,
 			const char *stem)
@@ -126,14 +126,14 @@ END_TEST
 
 START_TEST(what_is_no_encoding_is_not_decoded)
 {
-	static const char *const BAD[] = { "a%",  "%2",  "%zz", "%2g",
+	static const char *const bad[] = { "a%",  "%2",  "%zz", "%2g",
 					   "%2f", "%c3", "%%",  "%self" };
 	char out[16];
 	size_t n;
 
-	for (size_t i = 0; i < ARRAY_LEN(BAD); i++)
-		ck_assert_msg(!path_decode(BAD[i], strlen(BAD[i]), out, &n), "%s",
-			      BAD[i]);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		ck_assert_msg(!path_decode(bad[i], strlen(bad[i]), out, &n), "%s",
+			      bad[i]);
 	/* NUL is no hexadecimal digit. */
 	ck_assert(!path_decode("%0\0", 3, out, &n));
 	ck_assert(!path_decode("%\0"
@@ -149,9 +149,10 @@ START_TEST(decoding_reads_no_more_than_it_was_given)
 	size_t n;
 
 	ck_assert_ptr_nonnull(stem);
-	memcpy(stem, "%4", 2);
+	stem[0] = '%';
+	stem[1] = '4';
 	ck_assert(!path_decode(stem, 2, out, &n));
-	memcpy(stem, "ab", 2);
+	stem[0] = 'a';
 	ck_assert(path_decode(stem, 2, out, &n));
 	ck_assert_uint_eq(n, 2);
 	free(stem);
@@ -190,14 +191,14 @@ START_TEST(a_name_of_255_bytes_with_its_suffix_is_not_cut)
 	char stem[STEM_MAX];
 	char want[STEM_MAX + 16];
 
-	for (size_t i = 0; i < ARRAY_LEN(SUFFIXES); i++) {
-		size_t len = PATH_NAME_MAX - strlen(SUFFIXES[i]);
+	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+		size_t len = PATH_NAME_MAX - strlen(suffixes[i]);
 
 		fill(stem, len);
-		ck_assert(!path_needs_cut(stem, len, strlen(SUFFIXES[i])));
-		(void)snprintf(want, sizeof(want), "%s%s", stem, SUFFIXES[i]);
+		ck_assert(!path_needs_cut(stem, len, strlen(suffixes[i])));
+		(void)snprintf(want, sizeof(want), "%s%s", stem, suffixes[i]);
 		ck_assert_uint_eq(strlen(want), PATH_NAME_MAX);
-		expect_name(stem, SUFFIXES[i], want);
+		expect_name(stem, suffixes[i], want);
 	}
 }
 END_TEST
@@ -207,8 +208,8 @@ START_TEST(a_longer_name_is_cut_to_255_bytes)
 	char stem[STEM_MAX];
 	char want[STEM_MAX + 32];
 
-	for (size_t i = 0; i < ARRAY_LEN(SUFFIXES); i++) {
-		size_t suffix_len = strlen(SUFFIXES[i]);
+	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+		size_t suffix_len = strlen(suffixes[i]);
 
 		for (size_t len = PATH_NAME_MAX - suffix_len + 1; len < LONG_STEM;
 		     len++) {
@@ -216,9 +217,9 @@ START_TEST(a_longer_name_is_cut_to_255_bytes)
 			ck_assert(path_needs_cut(stem, len, suffix_len));
 			(void)snprintf(want, sizeof(want), "%.*s" MARK "%s",
 				       (int)(PATH_NAME_MAX - 17 - suffix_len), stem,
-				       SUFFIXES[i]);
+				       suffixes[i]);
 			ck_assert_uint_eq(strlen(want), PATH_NAME_MAX);
-			expect_name(stem, SUFFIXES[i], want);
+			expect_name(stem, suffixes[i], want);
 		}
 	}
 }
@@ -248,8 +249,8 @@ static void expect_whole_units(const char *unit, size_t shift, const char *suffi
 	size_t kept;
 
 	memset(stem, 'x', shift);
-	for (; len < LONG_STEM; len += unit_len)
-		memcpy(stem + len, unit, unit_len);
+	for (; len < LONG_STEM || (len - shift) % unit_len > 0; len++)
+		stem[len] = unit[(len - shift) % unit_len];
 	kept = path_file_name(stem, len, suffix, HASH, out) - strlen(MARK) -
 	       strlen(suffix);
 	ck_assert_mem_eq(out, stem, kept);
@@ -263,13 +264,13 @@ static void expect_whole_units(const char *unit, size_t shift, const char *suffi
 
 START_TEST(the_cut_is_never_inside_a_character_or_an_escape)
 {
-	static const char *const UNITS[] = { "x", "\xc3\xa4", "\xe2\x82\xac",
+	static const char *const units[] = { "x", "\xc3\xa4", "\xe2\x82\xac",
 					     "\xf0\x9f\x98\x80", "%0A" };
 
-	for (size_t i = 0; i < ARRAY_LEN(UNITS); i++)
-		for (size_t k = 0; k < ARRAY_LEN(SUFFIXES); k++)
+	for (size_t i = 0; i < ARRAY_LEN(units); i++)
+		for (size_t k = 0; k < ARRAY_LEN(suffixes); k++)
 			for (size_t shift = 0; shift < 8; shift++)
-				expect_whole_units(UNITS[i], shift, SUFFIXES[k]);
+				expect_whole_units(units[i], shift, suffixes[k]);
 }
 END_TEST
 
@@ -292,7 +293,7 @@ END_TEST
 
 START_TEST(only_a_tilde_and_16_lower_case_digits_are_a_hash)
 {
-	static const char *const BAD[] = { "",
+	static const char *const bad[] = { "",
 					   "~",
 					   "0123456789abcdef",
 					   "~0123456789abcde",
@@ -304,9 +305,9 @@ START_TEST(only_a_tilde_and_16_lower_case_digits_are_a_hash)
 					   "~ 123456789abcdef" };
 	uint64_t hash = 1;
 
-	for (size_t i = 0; i < ARRAY_LEN(BAD); i++)
-		ck_assert_msg(!path_cut_hash(BAD[i], strlen(BAD[i]), &hash), "%s",
-			      BAD[i]);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		ck_assert_msg(!path_cut_hash(bad[i], strlen(bad[i]), &hash), "%s",
+			      bad[i]);
 	ck_assert_uint_eq(hash, 1);
 	ck_assert(path_cut_hash(MARK, strlen(MARK), &hash));
 	ck_assert_uint_eq(hash, HASH);
@@ -316,6 +317,14 @@ END_TEST
 
 /* ---- Names that pretend to be cut ---- */
 
+/* The last 17 bytes look like a mark. */
+static void fill_marked(char *stem, size_t len)
+{
+	fill(stem, len);
+	memset(stem + len - 16, 'a', 16);
+	stem[len - 17] = '~';
+}
+
 START_TEST(a_long_stem_that_ends_in_a_mark_gets_its_own)
 {
 	char stem[STEM_MAX];
@@ -323,8 +332,7 @@ START_TEST(a_long_stem_that_ends_in_a_mark_gets_its_own)
 
 	/* From here on it could be another one's cut form. */
 	for (size_t len = 217; len <= PATH_NAME_MAX; len++) {
-		fill(stem, len - 17);
-		(void)strcat(stem, "~aaaaaaaaaaaaaaaa");
+		fill_marked(stem, len);
 		ck_assert(path_needs_cut(stem, len, 0));
 		(void)snprintf(want, sizeof(want), "%.238s" MARK, stem);
 		expect_name(stem, "", want);
@@ -337,8 +345,7 @@ START_TEST(a_short_stem_that_ends_in_a_mark_stays)
 	char stem[STEM_MAX];
 
 	for (size_t len = 17; len < 200; len++) {
-		fill(stem, len - 17);
-		(void)strcat(stem, "~aaaaaaaaaaaaaaaa");
+		fill_marked(stem, len);
 		ck_assert(!path_needs_cut(stem, len, 12));
 		expect_name(stem, "", stem);
 	}
@@ -349,18 +356,18 @@ END_TEST
  * whatever is cut away. */
 START_TEST(a_cut_name_is_never_shorter_than_those_that_are_marked)
 {
-	static const char *const UNITS[] = { "x", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
+	static const char *const units[] = { "x", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
 					     "%0A" };
 	char stem[STEM_MAX];
 	char out[PATH_NAME_MAX + 1];
 
-	for (size_t i = 0; i < ARRAY_LEN(UNITS); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
 		for (size_t shift = 0; shift < 4; shift++) {
 			size_t len = shift;
 
 			memset(stem, 'x', shift);
-			for (; len <= PATH_NAME_MAX; len += strlen(UNITS[i]))
-				memcpy(stem + len, UNITS[i], strlen(UNITS[i]));
+			for (; len <= PATH_NAME_MAX; len += strlen(units[i]))
+				memcpy(stem + len, units[i], strlen(units[i]));
 			ck_assert_uint_ge(path_file_name(stem, len, "", HASH, out), 200);
 			ck_assert_uint_ge(
 				path_file_name(stem, len, ".safetensors", HASH, out) - 12,

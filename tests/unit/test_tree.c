@@ -7,7 +7,7 @@
 #include "util/hash.h"
 #include "util/utf8.h"
 
-static const char *const SUFFIXES[] = { "", ".npy", ".safetensors" };
+static const char *const suffixes[] = { "", ".npy", ".safetensors" };
 
 /* ---- Models that are names only ---- */
 
@@ -151,19 +151,19 @@ static void check_tree(const struct tree *tree, uint32_t count)
 	char **paths = string_list(count);
 
 	for (uint32_t i = 0; i < count; i++) {
-		for (size_t k = 0; k < ARRAY_LEN(SUFFIXES); k++)
-			expect_found(tree, i, SUFFIXES[k]);
+		for (size_t k = 0; k < ARRAY_LEN(suffixes); k++)
+			expect_found(tree, i, suffixes[k]);
 		paths[i] = path_of(tree, i);
 		ck_assert_uint_eq(resolve(tree, paths[i]), i);
 	}
 	expect_unique(paths, count);
-	for (size_t k = 0; k < ARRAY_LEN(SUFFIXES); k++) {
+	for (size_t k = 0; k < ARRAY_LEN(suffixes); k++) {
 		char **flat = string_list(count);
 
 		for (uint32_t i = 0; i < count; i++) {
 			char name[PATH_NAME_MAX + 1];
 
-			(void)tree_flat_name(tree, i, SUFFIXES[k], name);
+			(void)tree_flat_name(tree, i, suffixes[k], name);
 			flat[i] = strdup(name);
 		}
 		expect_unique(flat, count);
@@ -316,19 +316,19 @@ END_TEST
 
 START_TEST(of_names_with_slashes_the_first_one_stays)
 {
-	static const struct named_path FORWARDS[] = {
+	static const struct named_path forwards[] = {
 		{ "a/b.c", "a/b/c" },
 		{ "a.b/c", "a/b%2Fc" },
 		{ "a/b/c", "a%2Fb%2Fc" },
 	};
-	static const struct named_path BACKWARDS[] = {
+	static const struct named_path backwards[] = {
 		{ "a/b.c", "a%2Fb/c" },
 		{ "a.b/c", "a/b%2Fc" },
 		{ "a/b/c", "a/b/c" },
 	};
 
-	expect_paths_in_order(FORWARDS, ARRAY_LEN(FORWARDS), false);
-	expect_paths_in_order(BACKWARDS, ARRAY_LEN(BACKWARDS), true);
+	expect_paths_in_order(forwards, ARRAY_LEN(forwards), false);
+	expect_paths_in_order(backwards, ARRAY_LEN(backwards), true);
 }
 END_TEST
 
@@ -384,7 +384,7 @@ END_TEST
 
 START_TEST(only_the_one_spelling_is_found)
 {
-	static const char *const BAD[] = { "",          ".npy",      "a",
+	static const char *const bad[] = { "",          ".npy",      "a",
 					   "%61.npy",   "a.npy.npy", "b",
 					   "%2fb.npy",  "/b.npy",    "a.b",
 					   "%self.npy", "%.npy" };
@@ -395,12 +395,12 @@ START_TEST(only_the_one_spelling_is_found)
 	add(model, "a");
 	add(model, "/b");
 	tree = checked_tree(model);
-	for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
-		ck_assert_msg(!tree_find_flat(tree, BAD[i], ".npy", &found), "%s",
-			      BAD[i]);
-		ck_assert_msg(!tree_find_file(tree, NAMETREE_ROOT, BAD[i], ".npy",
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		ck_assert_msg(!tree_find_flat(tree, bad[i], ".npy", &found), "%s",
+			      bad[i]);
+		ck_assert_msg(!tree_find_file(tree, NAMETREE_ROOT, bad[i], ".npy",
 					      &found),
-			      "%s", BAD[i]);
+			      "%s", bad[i]);
 	}
 	ck_assert(tree_find_flat(tree, "%2Fb.npy", ".npy", &found));
 	ck_assert(!tree_find_flat(tree, "a.npy", "", &found));
@@ -476,6 +476,13 @@ END_TEST
 
 /* ---- Long names ---- */
 
+/* Overwrites bytes of a name; its end stays where it is. */
+static void put(char *at, const char *text)
+{
+	for (; *text; text++)
+		*at++ = *text;
+}
+
 /* `len` bytes that differ early. */
 static char *long_name(char first, size_t len)
 {
@@ -521,8 +528,8 @@ static void expect_rendered(size_t len, const char *suffix)
 START_TEST(a_name_is_cut_from_256_bytes_on)
 {
 	for (size_t len = 240; len <= 260; len++)
-		for (size_t k = 0; k < ARRAY_LEN(SUFFIXES); k++)
-			expect_rendered(len, SUFFIXES[k]);
+		for (size_t k = 0; k < ARRAY_LEN(suffixes); k++)
+			expect_rendered(len, suffixes[k]);
 	expect_rendered(LIMIT_NAME_BYTES, "");
 	expect_rendered(LIMIT_NAME_BYTES, ".safetensors");
 }
@@ -546,7 +553,7 @@ END_TEST
 
 START_TEST(a_long_component_in_the_middle_is_cut_as_well)
 {
-	CLEANUP(free_ptr) char *component = long_name('a', 400);
+	char *component = long_name('a', 400);
 	struct model *model = new_model();
 	char dir[PATH_NAME_MAX + 1];
 	char name[500];
@@ -564,6 +571,7 @@ START_TEST(a_long_component_in_the_middle_is_cut_as_well)
 	path = path_of(tree, 0);
 	ck_assert_str_eq(path, want);
 	free(path);
+	free(component);
 	/* One directory for both. */
 	ck_assert_uint_eq(nametree_dir_count(tree_names(tree)), 3);
 	tree_free(tree);
@@ -575,13 +583,14 @@ START_TEST(a_long_tensor_in_place_of_a_directory_is_self)
 {
 	CLEANUP(free_ptr) char *name = long_name('a', 402);
 	struct model *model = new_model();
-	char want[300] = { 0 };
+	char cut[PATH_NAME_MAX + 1];
+	char want[300];
 	struct tree *tree;
 	char *path;
 
 	name[400] = '\0';
-	cut_form(name, name, "", want);
-	(void)strcat(want, "/%self");
+	cut_form(name, name, "", cut);
+	(void)snprintf(want, sizeof(want), "%s/%%self", cut);
 	add(model, name);
 	name[400] = '.';
 	add(model, name);
@@ -627,9 +636,9 @@ START_TEST(a_name_that_is_anothers_cut_form_is_itself)
 	struct tree *tree;
 
 	add(model, name);
-	for (size_t k = 0; k < ARRAY_LEN(SUFFIXES); k++) {
-		cut_form(name, name, SUFFIXES[k], cut);
-		cut[strlen(cut) - strlen(SUFFIXES[k])] = '\0';
+	for (size_t k = 0; k < ARRAY_LEN(suffixes); k++) {
+		cut_form(name, name, suffixes[k], cut);
+		cut[strlen(cut) - strlen(suffixes[k])] = '\0';
 		add(model, cut);
 	}
 	tree = checked_tree(model);
@@ -708,14 +717,15 @@ START_TEST(a_cut_directory_can_be_named_by_nobody_else)
 {
 	CLEANUP(free_ptr) char *name = long_name('a', 302);
 	struct model *model = new_model();
-	char cut[PATH_NAME_MAX + 16];
+	char cut[PATH_NAME_MAX + 1];
+	char below[300];
 	struct tree *tree;
 
 	name[300] = '\0';
 	cut_form(name, name, "", cut);
 	add(model, cut);
-	(void)strcat(cut, ".w");
-	add(model, cut);
+	(void)snprintf(below, sizeof(below), "%s.w", cut);
+	add(model, below);
 	name[300] = '.';
 	add(model, name);
 	tree = checked_tree(model);
@@ -732,8 +742,8 @@ END_TEST
 static void make_twins(char *one, char *other)
 {
 	memset(one, 'a', 512);
-	memcpy(one + 256, "paaa", 4);
-	memcpy(one + 320, "9BWR", 4);
+	put(one + 256, "paaa");
+	put(one + 320, "9BWR");
 	memcpy(other, one, 512);
 	one[256 + 4] = 'b';
 	one[320 + 4] = 'c';
@@ -768,7 +778,7 @@ START_TEST(directories_with_one_hash_are_refused_where_their_files_are_alike)
 		memcpy(name, twins[i & 1], 512);
 		name[512] = '.';
 		memcpy(name + 513, twins[i >> 1], 512);
-		memcpy(name + 1025, ".w", 2);
+		put(name + 1025, ".w");
 		ck_assert_int_eq(add_bytes(model, name, 1027), 0);
 	}
 	expect_refused(model, -EEXIST, "same path as another's");
@@ -786,7 +796,7 @@ START_TEST(slashes_make_room_only_once)
 		memcpy(name, twins[i & 1], 512);
 		name[512] = i & 4 ? '/' : '.';
 		memcpy(name + 513, twins[i >> 1 & 1], 512);
-		memcpy(name + 1025, i & 8 ? "/w" : ".w", 2);
+		put(name + 1025, i & 8 ? "/w" : ".w");
 		ck_assert_int_eq(add_bytes(model, name, 1027), 0);
 	}
 	expect_refused(model, -EEXIST, "same path as another's");
@@ -803,7 +813,7 @@ START_TEST(directories_with_one_hash_are_one_where_their_files_differ)
 	make_twins(twins[0], twins[1]);
 	for (unsigned int i = 0; i < 2; i++) {
 		memcpy(name, twins[i], 512);
-		memcpy(name + 512, i ? ".v" : ".w", 2);
+		put(name + 512, i ? ".v" : ".w");
 		ck_assert_int_eq(add_bytes(model, name, 514), 0);
 		ck_assert_int_eq(add_bytes(model, twins[i], i ? 511 : 512), 0);
 	}
@@ -842,8 +852,8 @@ static size_t random_from(struct random *r, const char *alphabet, size_t len,
 /* A long name made of few components, with an ending that may be a mark. */
 static size_t random_long(struct random *r, char out[static NAME_MOST])
 {
-	static const char *const ALPHABETS[] = { "x", "\x01", "%", "xy\xc3\xa4\x7f" };
-	size_t len = random_from(r, ALPHABETS[next(r, ARRAY_LEN(ALPHABETS))],
+	static const char *const alphabets[] = { "x", "\x01", "%", "xy\xc3\xa4\x7f" };
+	size_t len = random_from(r, alphabets[next(r, ARRAY_LEN(alphabets))],
 				 60 + next(r, 500), out);
 
 	for (uint32_t dots = next(r, 3); dots > 0; dots--)
@@ -922,13 +932,13 @@ static struct model *pretenders(const struct model *model, const struct tree *tr
 		char *path;
 
 		ck_assert(err == 0 || err == -EEXIST);
-		for (size_t k = 0; k < ARRAY_LEN(SUFFIXES); k++) {
-			(void)tree_file_name(tree, i, SUFFIXES[k], name);
+		for (size_t k = 0; k < ARRAY_LEN(suffixes); k++) {
+			(void)tree_file_name(tree, i, suffixes[k], name);
 			add_again(more, name);
-			name[strlen(name) - strlen(SUFFIXES[k])] = '\0';
+			name[strlen(name) - strlen(suffixes[k])] = '\0';
 			add_again(more, name);
-			(void)tree_flat_name(tree, i, SUFFIXES[k], name);
-			name[strlen(name) - strlen(SUFFIXES[k])] = '\0';
+			(void)tree_flat_name(tree, i, suffixes[k], name);
+			name[strlen(name) - strlen(suffixes[k])] = '\0';
 			add_again(more, name);
 		}
 		path = path_of(tree, i);

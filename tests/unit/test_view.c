@@ -12,7 +12,7 @@
 /* What numpy reads without being told to trust the file: 10,000 and the 10 in front. */
 #define NPY_HEADER_MAX 10010u
 
-static const enum view HEADED[] = { VIEW_NPY, VIEW_SAFETENSORS };
+static const enum view headed[] = { VIEW_NPY, VIEW_SAFETENSORS };
 
 /* A tensor with `nbytes` as dtype and shape say. */
 static struct tensor tensor_of(const char *name, enum dtype dtype, unsigned int rank,
@@ -228,7 +228,7 @@ START_TEST(an_empty_tensor_is_not_padded_to_its_offset)
 {
 	const uint64_t shape[] = { 3, 0 };
 
-	for (uint64_t offset = 0; offset < 2 * PAGE; offset += 17) {
+	for (uint64_t offset = 0; offset < (uint64_t)2 * PAGE; offset += 17) {
 		const struct tensor t = tensor_of("e", DTYPE_F16, 2, shape, offset);
 
 		check_both(&t,
@@ -264,7 +264,7 @@ START_TEST(a_name_that_a_header_cannot_hold_is_encoded)
 	const uint64_t shape[] = { 1 };
 	struct tensor t = tensor_of("__metadata__", DTYPE_U8, 1, shape, 0);
 	char invalid[64];
-	char json[512] = "{\"";
+	struct strbuf json;
 
 	check_safetensors(&t, "{\"%__metadata__\":{\"dtype\":\"U8\",\"shape\":[1],"
 			      "\"data_offsets\":[0,1]}}");
@@ -275,24 +275,28 @@ START_TEST(a_name_that_a_header_cannot_hold_is_encoded)
 	memset(invalid, '\xff', sizeof(invalid));
 	t.name = invalid;
 	t.name_len = sizeof(invalid);
+	strbuf_init(&json);
+	strbuf_add_str(&json, "{\"");
 	for (size_t i = 0; i < sizeof(invalid); i++)
-		memcpy(json + 2 + 3 * i, "%FF", 4);
-	(void)strcat(json, "\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}");
-	check_safetensors(&t, json);
+		strbuf_add_str(&json, "%FF");
+	strbuf_add_str(&json,
+		       "\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}");
+	check_safetensors(&t, json.data);
+	strbuf_fini(&json);
 }
 END_TEST
 
 START_TEST(a_name_of_any_length_has_a_header)
 {
-	static const char FILLS[] = { 'x', '\x01', '"' };
+	static const char fills[] = { 'x', '\x01', '"' };
 	const uint64_t shape[] = { 1 };
 	CLEANUP(free_ptr) char *name = malloc(LIMIT_NAME_BYTES);
 	struct tensor t = tensor_of("", DTYPE_U8, 1, shape, 4095);
 
 	ck_assert_ptr_nonnull(name);
 	t.name = name;
-	for (size_t i = 0; i < ARRAY_LEN(FILLS); i++) {
-		memset(name, FILLS[i], LIMIT_NAME_BYTES);
+	for (size_t i = 0; i < ARRAY_LEN(fills); i++) {
+		memset(name, fills[i], LIMIT_NAME_BYTES);
 		for (uint32_t len = LIMIT_NAME_BYTES; len > 0; len /= 3) {
 			t.name_len = len;
 			check_both(&t, NULL, NULL);
@@ -314,7 +318,7 @@ static void shape_of(enum dtype dtype, unsigned int rank, uint64_t *shape)
 
 START_TEST(every_type_and_rank_has_headers)
 {
-	static const uint64_t OFFSETS[] = { 0, 1, 8, 127, 4095, 4096, 1234567 };
+	static const uint64_t offsets[] = { 0, 1, 8, 127, 4095, 4096, 1234567 };
 	uint64_t shape[LIMIT_RANK];
 
 	for (unsigned int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
@@ -323,9 +327,9 @@ START_TEST(every_type_and_rank_has_headers)
 
 		for (unsigned int rank = least; rank <= LIMIT_RANK; rank++) {
 			shape_of((enum dtype)dtype, rank, shape);
-			for (size_t i = 0; i < ARRAY_LEN(OFFSETS); i++) {
+			for (size_t i = 0; i < ARRAY_LEN(offsets); i++) {
 				const struct tensor t = tensor_of(
-					"t", (enum dtype)dtype, rank, shape, OFFSETS[i]);
+					"t", (enum dtype)dtype, rank, shape, offsets[i]);
 
 				check_both(&t, NULL, NULL);
 			}
@@ -337,13 +341,13 @@ END_TEST
 START_TEST(data_keeps_its_offset_modulo_a_page)
 {
 	const uint64_t shape[] = { 1024, 1024 };
-	uint64_t before[ARRAY_LEN(HEADED)] = { 0 };
+	uint64_t before[ARRAY_LEN(headed)] = { 0 };
 
-	for (uint64_t offset = 0; offset < 3 * PAGE; offset++) {
+	for (uint64_t offset = 0; offset < (uint64_t)3 * PAGE; offset++) {
 		const struct tensor t = tensor_of("t", DTYPE_F32, 2, shape, offset);
 
-		for (size_t i = 0; i < ARRAY_LEN(HEADED); i++) {
-			uint64_t len = view_header_len(HEADED[i], &t);
+		for (size_t i = 0; i < ARRAY_LEN(headed); i++) {
+			uint64_t len = view_header_len(headed[i], &t);
 
 			ck_assert_uint_eq(len % PAGE, offset % PAGE);
 			/* One byte longer each time, or back by a page. */
@@ -394,11 +398,11 @@ START_TEST(a_full_buffer_is_an_error)
 	const struct tensor t = tensor_of("t", DTYPE_U8, 1, shape, 0);
 	char storage[100];
 
-	for (size_t i = 0; i < ARRAY_LEN(HEADED); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(headed); i++) {
 		struct strbuf out;
 
 		strbuf_init_fixed(&out, storage, sizeof(storage));
-		view_write_header(HEADED[i], &t, &out);
+		view_write_header(headed[i], &t, &out);
 		ck_assert_int_eq(out.err, -ENOBUFS);
 	}
 }
@@ -447,7 +451,7 @@ START_TEST(our_own_parser_reads_every_header)
 
 			shape_of((enum dtype)dtype, rank, shape);
 			t = tensor_of("model.a/b \xc3\xa4\"\n", (enum dtype)dtype, rank,
-				      shape, 77 * rank);
+				      shape, (uint64_t)77 * rank);
 			expect_read_back(&t);
 		}
 	}
