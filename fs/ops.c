@@ -79,7 +79,9 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int r = -ENOENT;
 
 	stats_add(STAT_LOOKUP, 1);
-	if (layout_node(fs, parent, &dir))
+	if (strlen(name) > PATH_NAME_MAX)
+		r = -ENAMETOOLONG;
+	else if (layout_node(fs, parent, &dir))
 		r = layout_lookup(fs, dir, name, &child);
 	if (r == 0)
 		r = fill_entry(fs, child, &entry);

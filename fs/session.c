@@ -1,10 +1,13 @@
 #include "session.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -15,13 +18,20 @@
 #include "util/log.h"
 #include "watch.h"
 
+/* Wakes libfuse's loop; its handler does nothing. */
+#define KICK_SIGNAL      SIGUSR1
+#define KICK_INTERVAL_MS 100
+
 struct session {
 	struct weightfs *fs;
 	struct fuse_session *fuse;
 	struct watch *watch;
 	struct control *control;
 	pthread_t starter;
-	sigset_t no_signals; /* what the session thread blocks: nothing */
+	bool starting; /* that thread exists */
+	pthread_t loop;
+	int signals; /* signalfd of those that end the session */
+	int over;    /* eventfd: readable once the loop has ended */
 	int result;
 	void (*ready)(void *);
 	void *ready_argument;
@@ -127,7 +137,9 @@ static void *finish_start(void *argument)
 	struct stat st;
 
 	if (stat(s->fs->mountpoint, &st) < 0) {
-		(void)log_errno(-errno, "%s: look at the new mount", s->fs->mountpoint);
+		if (!fuse_session_exited(s->fuse))
+			(void)log_errno(-errno, "%s: look at the new mount",
+					s->fs->mountpoint);
 		fuse_session_exit(s->fuse);
 		return NULL;
 	}
@@ -162,6 +174,7 @@ static int start_threads(struct session *s)
 		r = control_start(s->control);
 	if (r == 0)
 		r = thread_start(&s->starter, finish_start, s);
+	s->starting = r == 0;
 	return r < 0 ? log_errno(r, "%s: start a thread", s->fs->mountpoint) : 0;
 }
 
@@ -169,54 +182,100 @@ static int start_threads(struct session *s)
  */
 static void *run_loop(void *argument)
 {
+	const uint64_t one = 1;
 	struct session *s = argument;
+	sigset_t kick;
 
 	sandbox_enter(&s->fs->sandbox, s->control ? control_dir(s->control) : NULL);
-	(void)pthread_sigmask(SIG_SETMASK, &s->no_signals, NULL);
+	(void)sigemptyset(&kick);
+	(void)sigaddset(&kick, KICK_SIGNAL);
 	s->result = start_threads(s);
-	if (s->result == 0) {
+	(void)pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	if (s->result == 0)
 		s->result = serve(s);
-		(void)pthread_join(s->starter, NULL);
-	}
+	if (write(s->over, &one, sizeof(one)) < 0)
+		log_debug("%s: signal the end: %s", s->fs->mountpoint, errtext(errno));
 	return NULL;
+}
+
+/* Until the session is unmounted or a signal asks for its end. */
+static void wait_for_end(const struct session *s)
+{
+	struct pollfd fds[] = {
+		{ .fd = s->over, .events = POLLIN },
+		{ .fd = s->signals, .events = POLLIN },
+	};
+
+	while (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno == EINTR)
+		;
+	if (fds[0].revents)
+		return;
+	fuse_session_exit(s->fuse);
+	/* libfuse's loop looks at that before it sleeps and when a signal wakes it. One
+	 * that comes in between is lost, so there must be another. */
+	do
+		(void)pthread_kill(s->loop, KICK_SIGNAL);
+	while (poll(fds, 1, KICK_INTERVAL_MS) == 0);
 }
 
 /*
  * The main thread stays out of the sandbox, because nobody inside of one may unmount. It
- * takes no signals: they reach the session thread, whose loop then ends.
+ * waits for signals, which all others block.
  */
 static int run_mounted(struct session *s)
 {
-	pthread_t loop;
-	sigset_t all;
 	int r;
 
 	if (control_open(s->fs, &s->control) < 0)
 		log_warning("%s: goes on without a control socket", s->fs->mountpoint);
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &s->no_signals);
-	r = thread_start(&loop, run_loop, s);
+	r = thread_start(&s->loop, run_loop, s);
 	if (r < 0)
 		return log_errno(r, "%s: start a thread", s->fs->mountpoint);
-	(void)pthread_join(loop, NULL);
+	wait_for_end(s);
+	(void)pthread_join(s->loop, NULL);
 	return s->result;
+}
+
+static void ignore_kick(int signal)
+{
+	(void)signal;
+}
+
+/* From here on the signals that end the session are read from s->signals. */
+static int catch_signals(struct session *s)
+{
+	struct sigaction kick = { .sa_handler = ignore_kick };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	sigset_t ends;
+
+	(void)sigemptyset(&ends);
+	(void)sigaddset(&ends, SIGTERM);
+	(void)sigaddset(&ends, SIGINT);
+	(void)sigaddset(&ends, SIGHUP);
+	(void)sigaction(KICK_SIGNAL, &kick, NULL);
+	(void)sigaction(SIGPIPE, &ignore, NULL);
+	(void)pthread_sigmask(SIG_BLOCK, &ends, NULL);
+	s->signals = signalfd(-1, &ends, SFD_CLOEXEC);
+	s->over = eventfd(0, EFD_CLOEXEC);
+	return s->signals < 0 || s->over < 0 ? log_errno(-errno, "catch signals") : 0;
 }
 
 static int run_session(struct session *s)
 {
 	int r;
 
-	if (fuse_set_signal_handlers(s->fuse) < 0)
-		return log_errno(-EINVAL, "set the signal handlers");
-	if (fuse_session_mount(s->fuse, s->fs->mountpoint) < 0) {
-		fuse_remove_signal_handlers(s->fuse);
+	r = catch_signals(s);
+	if (r < 0)
+		return r;
+	if (fuse_session_mount(s->fuse, s->fs->mountpoint) < 0)
 		return -EIO; /* libfuse has said why */
-	}
 	r = run_mounted(s);
 	fuse_session_unmount(s->fuse);
+	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
+	if (s->starting)
+		(void)pthread_join(s->starter, NULL);
 	control_close(s->control);
 	watch_stop(s->watch);
-	fuse_remove_signal_handlers(s->fuse);
 	return r;
 }
 
@@ -244,7 +303,11 @@ static void log_fuse(enum fuse_log_level level, const char *format, va_list args
 int session_run(struct weightfs *fs, bool debug, void (*ready)(void *), void *argument)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	struct session s = { .fs = fs, .ready = ready, .ready_argument = argument };
+	struct session s = { .fs = fs,
+			     .signals = -1,
+			     .over = -1,
+			     .ready = ready,
+			     .ready_argument = argument };
 	int r;
 
 	fuse_set_log_func(log_fuse);
@@ -255,6 +318,8 @@ int session_run(struct weightfs *fs, bool debug, void (*ready)(void *), void *ar
 	}
 	if (s.fuse)
 		fuse_session_destroy(s.fuse);
+	close_fd(&s.signals);
+	close_fd(&s.over);
 	fuse_opt_free_args(&args);
 	return r;
 }

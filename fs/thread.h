@@ -1,4 +1,4 @@
-/* Threads of the daemon's own. They take no signals: those are the session thread's. */
+/* Threads of the daemon's own. They take no signals: those are the main thread's. */
 #ifndef FS_THREAD_H
 #define FS_THREAD_H
 
