@@ -40,10 +40,18 @@ static int fail_no_model(const struct source *source, struct diag *diag)
 
 	strbuf_init_fixed(&text, names, sizeof(names));
 	add_format_names(&text);
+	if (source->is_dir && source->skipped_link_count > 0)
+		return diag_fail(
+			diag, -ENOENT,
+			"%s: no model in this directory: none of its %u files is one "
+			"of: %s; %u links that lead out of it were left out",
+			source->path, source->file_count, names,
+			source->skipped_link_count);
 	if (source->is_dir)
 		return diag_fail(
 			diag, -ENOENT,
-			"%s: no model in this directory: none of its %u files is one of: %s",
+			"%s: no model in this directory: none of its %u files is one "
+			"of: %s",
 			source->path, source->file_count, names);
 	return diag_fail(diag, -EBADMSG,
 			 "%s: not a model file: the content is none of: %s", source->path,
@@ -53,11 +61,11 @@ static int fail_no_model(const struct source *source, struct diag *diag)
 static int fail_many_models(const struct source *source, const char *first,
 			    const char *second, struct diag *diag)
 {
-	return diag_fail(
-		diag, -ENOTSUP,
-		"%s: more than one model file in this directory ('%s' and '%s'): name one "
-		"of them",
-		source->path, first, second);
+	return diag_fail(diag, -ENOTSUP,
+			 "%s: more than one model file in this directory (%s and %s): "
+			 "name one of them",
+			 source->path, DIAG_QUOTED(first, strlen(first)),
+			 DIAG_QUOTED(second, strlen(second)));
 }
 
 /* The one model file of a directory: by content; if none is, one whose name promises to
@@ -161,7 +169,8 @@ static int parse_model(struct served *served, const char *format, struct diag *d
 		model_warn(
 			served->model,
 			"%s: left out: it is a link that leads out of the model's directory",
-			source->skipped_links[i]);
+			DIAG_QUOTED(source->skipped_links[i],
+				    strlen(source->skipped_links[i])));
 	if (model_seal(served->model) < 0)
 		return fail_memory(diag);
 	count_tensor_bytes(served);

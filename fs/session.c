@@ -28,7 +28,8 @@ struct session {
 	struct watch *watch;
 	struct control *control;
 	pthread_t starter;
-	bool starting; /* that thread exists */
+	bool starting;      /* that thread exists */
+	atomic_bool ending; /* a signal said so */
 	pthread_t loop;
 	int signals; /* signalfd of those that end the session */
 	int over;    /* eventfd: readable once the loop has ended */
@@ -137,7 +138,7 @@ static void *finish_start(void *argument)
 	struct stat st;
 
 	if (stat(s->fs->mountpoint, &st) < 0) {
-		if (!fuse_session_exited(s->fuse))
+		if (!atomic_load(&s->ending))
 			(void)log_errno(-errno, "%s: look at the new mount",
 					s->fs->mountpoint);
 		fuse_session_exit(s->fuse);
@@ -199,7 +200,7 @@ static void *run_loop(void *argument)
 }
 
 /* Until the session is unmounted or a signal asks for its end. */
-static void wait_for_end(const struct session *s)
+static void wait_for_end(struct session *s)
 {
 	struct pollfd fds[] = {
 		{ .fd = s->over, .events = POLLIN },
@@ -210,6 +211,7 @@ static void wait_for_end(const struct session *s)
 		;
 	if (fds[0].revents)
 		return;
+	atomic_store(&s->ending, true);
 	fuse_session_exit(s->fuse);
 	/* libfuse's loop looks at that before it sleeps and when a signal wakes it. One
 	 * that comes in between is lost, so there must be another. */

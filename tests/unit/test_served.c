@@ -263,8 +263,9 @@ START_TEST(links_that_lead_out_are_left_out_with_a_warning)
 	model_dir_link("m/passwd", "/etc/passwd");
 	served = load(model_dir_path("m"));
 	expect_files(served, "model.safetensors");
-	expect_one_warning(served, "passwd: left out: it is a link that leads out of the "
-				   "model's directory");
+	expect_one_warning(served,
+			   "'passwd': left out: it is a link that leads out of the "
+			   "model's directory");
 	served_free(served);
 }
 END_TEST
@@ -278,8 +279,9 @@ START_TEST(a_directory_whose_name_begins_alike_is_outside)
 	model_dir_link("m/sub/secret", "../../m2/secret");
 	served = load(model_dir_path("m"));
 	expect_files(served, "model.safetensors");
-	expect_one_warning(served, "sub/secret: left out: it is a link that leads out of "
-				   "the model's directory");
+	expect_one_warning(served,
+			   "'sub/secret': left out: it is a link that leads out of "
+			   "the model's directory");
 	served_free(served);
 }
 END_TEST
@@ -315,8 +317,9 @@ START_TEST(a_hub_snapshot_does_not_link_to_other_repositories)
 	model_dir_link(SNAPSHOT "/other", "../../../models--org--some-model-2/blobs/bb");
 	served = load(model_dir_path(SNAPSHOT));
 	expect_files(served, "model.safetensors");
-	expect_one_warning(served, "other: left out: it is a link that leads out of the "
-				   "model's directory");
+	expect_one_warning(served,
+			   "'other': left out: it is a link that leads out of the "
+			   "model's directory");
 	served_free(served);
 }
 END_TEST
