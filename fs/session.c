@@ -248,12 +248,15 @@ static int catch_signals(struct session *s)
 {
 	struct sigaction kick = { .sa_handler = ignore_kick };
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct sigaction hangup;
 	sigset_t ends;
 
 	(void)sigemptyset(&ends);
 	(void)sigaddset(&ends, SIGTERM);
 	(void)sigaddset(&ends, SIGINT);
-	(void)sigaddset(&ends, SIGHUP);
+	/* nohup(1) has it ignored, and means it. */
+	if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+		(void)sigaddset(&ends, SIGHUP);
 	(void)sigaction(KICK_SIGNAL, &kick, NULL);
 	(void)sigaction(SIGPIPE, &ignore, NULL);
 	(void)pthread_sigmask(SIG_BLOCK, &ends, NULL);

@@ -74,10 +74,11 @@ def test_odd_characters_in_paths(tmp_path):
         assert entry[1] == "fuse.weightfs"
 
 
-def foreground(source, mnt, *args):
+def foreground(source, mnt, *args, hangup=signal.SIG_DFL):
     child = subprocess.Popen([mounting.WEIGHTFS, source, mnt, "-f", *args],
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                             stderr=subprocess.PIPE, text=True)
+                             stderr=subprocess.PIPE, text=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup))
     assert mounting.wait_for(lambda: mounting.is_mounted(mnt), mounting.START_S)
     return child
 
@@ -87,6 +88,16 @@ def test_a_signal_unmounts_a_daemon_in_the_foreground(source, mnt, number):
     child = foreground(source, mnt)
     assert (mnt / "tensors/a/w").read_bytes() == DATA
     child.send_signal(number)
+    assert child.wait(mounting.START_S) == 0
+    assert not mounting.is_mounted(mnt)
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(source, mnt):
+    """As under nohup(1)."""
+    child = foreground(source, mnt, hangup=signal.SIG_IGN)
+    child.send_signal(signal.SIGHUP)
+    assert (mnt / "tensors/a/w").read_bytes() == DATA
+    child.send_signal(signal.SIGTERM)
     assert child.wait(mounting.START_S) == 0
     assert not mounting.is_mounted(mnt)
 
