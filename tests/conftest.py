@@ -1,5 +1,6 @@
 """Fixtures of all tests that mount something."""
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -30,7 +31,12 @@ def nothing_left(tmp_path):
     left = [e[0] for e in mounting.mount_entries() if e[0].startswith(str(tmp_path))]
     for path in left:
         mounting.umount(path, mounting.MNT_DETACH)
+    daemons = [pid for pid in mounting.daemons_below(tmp_path)
+               if not mounting.wait_for(lambda pid=pid: not mounting.is_running(pid))]
+    for pid in daemons:
+        os.kill(pid, signal.SIGKILL)
     assert not left, "left mounted"
+    assert not daemons, "left running"
 
 
 @pytest.fixture

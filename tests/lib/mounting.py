@@ -75,9 +75,8 @@ def is_running(pid):
     return state not in "ZX"
 
 
-def daemons_of(mountpoint):
-    """Process ids of the daemons that serve this mount point."""
-    found = []
+def daemons():
+    """(process id, words of the command line) of each running daemon."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -85,10 +84,19 @@ def daemons_of(mountpoint):
             words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if os.fsencode(words[0] or b"").endswith(b"weightfs") and \
-                os.fsencode(str(mountpoint)) in words and is_running(int(entry)):
-            found.append(int(entry))
-    return found
+        if words[0].endswith(b"weightfs") and is_running(int(entry)):
+            yield int(entry), [os.fsdecode(word) for word in words]
+
+
+def daemons_of(mountpoint):
+    """Process ids of the daemons that serve this mount point."""
+    return [pid for pid, words in daemons() if str(mountpoint) in words]
+
+
+def daemons_below(folder):
+    """Process ids of the daemons whose mount point is below this folder."""
+    return [pid for pid, words in daemons()
+            if any(word.startswith(f"{folder}/") for word in words[2:])]
 
 
 def umount(path, flags=0):
