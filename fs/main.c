@@ -1,9 +1,9 @@
 /* weightfs SOURCE MOUNTPOINT: the daemon, called like a mount helper. */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -12,8 +12,8 @@
 
 #include "live.h"
 #include "session.h"
-#include "util/errtext.h"
 #include "util/log.h"
+#include "visitor.h"
 
 #define EXIT_USAGE 2
 
@@ -147,79 +147,78 @@ static int describe(struct served *served)
 
 /* ---- Becoming a daemon ---- */
 
-/* The parent's end of the pipe says when the child is ready, or closes when it died. */
-static int wait_until_ready(int fd, pid_t child)
+static int run_session(struct weightfs *fs, const struct arguments *a, int visitor)
 {
-	char byte;
-	ssize_t n;
+	return session_run(fs, visitor, !a->foreground, a->debug) < 0 ? EXIT_FAILURE
+								      : EXIT_SUCCESS;
+}
+
+static int fail_fork(void)
+{
+	(void)log_errno(-errno, "fork");
+	return EXIT_FAILURE;
+}
+
+/* The daemon is this process; the visitor is a child that ends by itself. */
+static int run_foreground(struct weightfs *fs, const struct arguments *a,
+			  const int sockets[static 2])
+{
+	pid_t child;
+
+	(void)signal(SIGCHLD, SIG_IGN); /* nobody waits for the visitor */
+	child = fork();
+	if (child < 0)
+		return fail_fork();
+	if (child == 0) {
+		(void)close(sockets[0]);
+		_exit(visitor_run(sockets[1], fs->mountpoint, fs->options.readahead_bytes)
+			      ? EXIT_SUCCESS
+			      : EXIT_FAILURE);
+	}
+	(void)close(sockets[1]);
+	return run_session(fs, a, sockets[0]);
+}
+
+/* A daemon that failed has said why, unless it died of a signal. */
+static int wait_for_failure(pid_t child)
+{
 	int status;
 
-	do
-		n = read(fd, &byte, 1);
-	while (n < 0 && errno == EINTR);
-	if (n == 1)
-		return EXIT_SUCCESS;
 	if (waitpid(child, &status, 0) == child && WIFSIGNALED(status))
 		log_error("the daemon died of signal %d", WTERMSIG(status));
 	return EXIT_FAILURE;
 }
 
-/* Opened early: later nothing may be opened any more. -1 where they do not exist. */
-struct readiness {
-	int parent; /* the write end of a pipe */
-	int null;   /* /dev/null */
-};
-
-/* Leaves the terminal to the caller. */
-static void announce_ready(void *argument)
+/* The daemon is a child; the visitor is this process, which returns once it has seen the
+ * tree. */
+static int run_background(struct weightfs *fs, const struct arguments *a,
+			  const int sockets[static 2])
 {
-	const struct readiness *ready = argument;
+	pid_t child = fork();
 
-	if (ready->parent < 0)
-		return;
-	log_to_syslog();
-	if (ready->null >= 0) {
-		(void)dup2(ready->null, STDIN_FILENO);
-		(void)dup2(ready->null, STDOUT_FILENO);
-		(void)dup2(ready->null, STDERR_FILENO);
-		(void)close(ready->null);
+	if (child < 0)
+		return fail_fork();
+	if (child > 0) {
+		(void)close(sockets[0]);
+		if (visitor_run(sockets[1], fs->mountpoint, fs->options.readahead_bytes))
+			return EXIT_SUCCESS;
+		return wait_for_failure(child);
 	}
-	if (write(ready->parent, "r", 1) != 1)
-		log_warning("tell the parent: %s", errtext(errno));
-	(void)close(ready->parent);
+	(void)close(sockets[1]);
+	(void)setsid();
+	if (chdir("/") < 0)
+		(void)log_errno(-errno, "change to /");
+	return run_session(fs, a, sockets[0]);
 }
 
 static int run_daemon(struct weightfs *fs, const struct arguments *a)
 {
-	struct readiness ready = { .parent = -1, .null = -1 };
-	int fds[2];
-	pid_t child;
+	int sockets[2];
 
-	if (a->foreground)
-		return session_run(fs, a->debug, announce_ready, &ready) < 0
-			       ? EXIT_FAILURE
-			       : EXIT_SUCCESS;
-	if (pipe2(fds, O_CLOEXEC) < 0) {
-		(void)log_errno(-errno, "make a pipe");
+	if (visitor_sockets(sockets) < 0)
 		return EXIT_FAILURE;
-	}
-	child = fork();
-	if (child < 0) {
-		(void)log_errno(-errno, "fork");
-		return EXIT_FAILURE;
-	}
-	if (child > 0) {
-		(void)close(fds[1]);
-		return wait_until_ready(fds[0], child);
-	}
-	(void)close(fds[0]);
-	ready.parent = fds[1];
-	ready.null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	(void)setsid();
-	if (chdir("/") < 0)
-		(void)log_errno(-errno, "change to /");
-	return session_run(fs, false, announce_ready, &ready) < 0 ? EXIT_FAILURE
-								  : EXIT_SUCCESS;
+	return a->foreground ? run_foreground(fs, a, sockets)
+			     : run_background(fs, a, sockets);
 }
 
 /* ---- Main ---- */

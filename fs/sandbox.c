@@ -70,8 +70,6 @@ static bool enter_landlock(const char *writable_dir)
 	if (!allow(ruleset, "/dev/fuse",
 		   LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE))
 		return false;
-	if (!allow(ruleset, "/sys/devices/virtual/bdi", LANDLOCK_ACCESS_FS_WRITE_FILE))
-		return false;
 	if (writable_dir && !allow(ruleset, writable_dir, LANDLOCK_ACCESS_FS_REMOVE_FILE))
 		return false;
 	return syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;

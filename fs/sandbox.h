@@ -12,9 +12,9 @@
 
 struct sandbox {
 	bool capabilities; /* all but CAP_SYS_ADMIN, which unmounting takes, are gone */
-	bool landlock; /* no file can be opened but /dev/fuse and the read-ahead setting
-			*/
-	bool seccomp;  /* no exec, no network, no ptrace, no mounts, no modules */
+	bool landlock;     /* no file can be opened but /dev/fuse
+			    */
+	bool seccomp;      /* no exec, no network, no ptrace, no mounts, no modules */
 };
 
 /* For the calling thread and the ones it starts later: call before those, and after

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,14 +9,13 @@
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "control.h"
 #include "ops.h"
 #include "thread.h"
 #include "util/errtext.h"
 #include "util/log.h"
+#include "visitor.h"
 #include "watch.h"
 
 /* Wakes libfuse's loop; its handler does nothing. */
@@ -28,14 +28,14 @@ struct session {
 	struct watch *watch;
 	struct control *control;
 	pthread_t starter;
-	bool starting;      /* that thread exists */
-	atomic_bool ending; /* a signal said so */
+	bool starting; /* that thread exists */
 	pthread_t loop;
 	int signals; /* signalfd of those that end the session */
 	int over;    /* eventfd: readable once the loop has ended */
 	int result;
-	void (*ready)(void *);
-	void *ready_argument;
+	int visitor; /* the daemon's end of visitor_sockets() */
+	bool background;
+	int null; /* /dev/null: later nothing may be opened any more */
 };
 
 /* ---- Arguments for libfuse ---- */
@@ -103,49 +103,32 @@ static int fill_args(const struct weightfs *fs, bool debug, struct fuse_args *ar
 
 /* ---- The first moments ---- */
 
-/*
- * The kernel's own limit for read-ahead is 128 KiB; root may raise it, and only once the
- * mount has said hello. `dev` is the mount's device number.
- */
-static void raise_readahead(struct weightfs *fs, dev_t dev)
+/* What is said from here on goes to syslog. */
+static void leave_terminal(int null)
 {
-	uint64_t bytes = fs->options.readahead_bytes;
-	char path[64];
-	FILE *file;
-
-	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
-		       major(dev), minor(dev));
-	file = fopen(path, "we");
-	if (!file) {
-		log_debug("%s: open: %s: read-ahead stays at the kernel's default", path,
-			  errtext(errno));
+	log_to_syslog();
+	if (null < 0)
 		return;
-	}
-	if (fprintf(file, "%llu", (unsigned long long)(bytes >> 10)) > 0 &&
-	    fflush(file) == 0) {
-		atomic_store(&fs->readahead_bytes, bytes);
-		atomic_store(&fs->readahead_raised, true);
-	}
-	(void)fclose(file);
+	(void)dup2(null, STDIN_FILENO);
+	(void)dup2(null, STDOUT_FILENO);
+	(void)dup2(null, STDERR_FILENO);
 }
 
-/* Looks at the mount as a user would: that returns once the kernel and the session's
- * threads have shaken hands. Needs a thread of its own because the main one is serving by
- * then. */
+/* Waits for the first visitor: a thread of its own, because others serve it. */
 static void *finish_start(void *argument)
 {
 	struct session *s = argument;
-	struct stat st;
+	struct weightfs *fs = s->fs;
+	bool raised;
 
-	if (stat(s->fs->mountpoint, &st) < 0) {
-		if (!atomic_load(&s->ending))
-			(void)log_errno(-errno, "%s: look at the new mount",
-					s->fs->mountpoint);
-		fuse_session_exit(s->fuse);
+	if (!visitor_wait(s->visitor, &raised))
 		return NULL;
+	if (raised) {
+		atomic_store(&fs->readahead_bytes, fs->options.readahead_bytes);
+		atomic_store(&fs->readahead_raised, true);
 	}
-	raise_readahead(s->fs, st.st_dev);
-	s->ready(s->ready_argument);
+	if (s->background)
+		leave_terminal(s->null);
 	return NULL;
 }
 
@@ -200,7 +183,7 @@ static void *run_loop(void *argument)
 }
 
 /* Until the session is unmounted or a signal asks for its end. */
-static void wait_for_end(struct session *s)
+static void wait_for_end(const struct session *s)
 {
 	struct pollfd fds[] = {
 		{ .fd = s->over, .events = POLLIN },
@@ -211,7 +194,6 @@ static void wait_for_end(struct session *s)
 		;
 	if (fds[0].revents)
 		return;
-	atomic_store(&s->ending, true);
 	fuse_session_exit(s->fuse);
 	/* libfuse's loop looks at that before it sleeps and when a signal wakes it. One
 	 * that comes in between is lost, so there must be another. */
@@ -305,17 +287,18 @@ static void log_fuse(enum fuse_log_level level, const char *format, va_list args
 		log_debug("fuse: %s", words);
 }
 
-int session_run(struct weightfs *fs, bool debug, void (*ready)(void *), void *argument)
+int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	struct session s = { .fs = fs,
+			     .visitor = visitor,
+			     .background = background,
 			     .signals = -1,
-			     .over = -1,
-			     .ready = ready,
-			     .ready_argument = argument };
+			     .over = -1 };
 	int r;
 
 	fuse_set_log_func(log_fuse);
+	s.null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	r = fill_args(fs, debug, &args);
 	if (r == 0) {
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
@@ -325,6 +308,7 @@ int session_run(struct weightfs *fs, bool debug, void (*ready)(void *), void *ar
 		fuse_session_destroy(s.fuse);
 	close_fd(&s.signals);
 	close_fd(&s.over);
+	close_fd(&s.null);
 	fuse_opt_free_args(&args);
 	return r;
 }
