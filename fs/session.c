@@ -257,6 +257,7 @@ static int run_session(struct session *s)
 	if (fuse_session_mount(s->fuse, s->fs->mountpoint) < 0)
 		return -EIO; /* libfuse has said why */
 	r = run_mounted(s);
+	watch_silence(s->watch);
 	fuse_session_unmount(s->fuse);
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)

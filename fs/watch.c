@@ -18,6 +18,10 @@ struct watch {
 	pthread_t thread;
 	int stop_event;
 	int inotify; /* -1 where there is none: reads and lookups still notice changes */
+	pthread_mutex_t lock; /* protects the next two */
+	pthread_cond_t idle;  /* no notification is under way */
+	bool notifying;
+	bool quiet;      /* no more notifications */
 	int *watch_ids;  /* by file of the source; -1 where it is not watched */
 	bool *forgotten; /* by file: the kernel was told */
 };
@@ -65,13 +69,34 @@ static void read_events(const struct watch *w)
 	}
 }
 
-/* Drops a file's pages. ENOENT, the usual answer, means that the kernel has none. */
-static void forget_pages(const struct watch *w, struct node node)
+static bool begin_notify(struct watch *w)
 {
-	(void)fuse_lowlevel_notify_inval_inode(w->session, layout_ino(node), 0, 0);
+	bool begun;
+
+	(void)pthread_mutex_lock(&w->lock);
+	begun = w->notifying = !w->quiet;
+	(void)pthread_mutex_unlock(&w->lock);
+	return begun;
 }
 
-static void forget_file(const struct watch *w, uint32_t index)
+static void end_notify(struct watch *w)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	w->notifying = false;
+	(void)pthread_cond_signal(&w->idle);
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+/* Drops a file's pages. ENOENT, the usual answer, means that the kernel has none. */
+static void forget_pages(struct watch *w, struct node node)
+{
+	if (!begin_notify(w))
+		return;
+	(void)fuse_lowlevel_notify_inval_inode(w->session, layout_ino(node), 0, 0);
+	end_notify(w);
+}
+
+static void forget_file(struct watch *w, uint32_t index)
 {
 	const struct served *served = w->fs->served;
 
@@ -86,19 +111,22 @@ static void forget_file(const struct watch *w, uint32_t index)
 
 /* Drops every name below the root: the next open looks it up, and learns that it is
  * stale. */
-static void forget_names(const struct watch *w)
+static void forget_names(struct watch *w)
 {
 	const struct node root = { .kind = NODE_ROOT };
 	char name[PATH_NAME_MAX + 1];
 	struct node child;
 
-	for (uint64_t i = 0; layout_child(w->fs, root, i, &child, name); i++)
-		if (layout_is_dir(child))
-			(void)fuse_lowlevel_notify_inval_entry(
-				w->session, layout_ino(root), name, strlen(name));
+	for (uint64_t i = 0; layout_child(w->fs, root, i, &child, name); i++) {
+		if (!layout_is_dir(child) || !begin_notify(w))
+			continue;
+		(void)fuse_lowlevel_notify_inval_entry(w->session, layout_ino(root), name,
+						       strlen(name));
+		end_notify(w);
+	}
 }
 
-static void forget_changed(const struct watch *w)
+static void forget_changed(struct watch *w)
 {
 	const struct source *source = w->fs->served->source;
 	uint64_t count;
@@ -116,7 +144,7 @@ static void forget_changed(const struct watch *w)
 
 static void *run(void *argument)
 {
-	const struct watch *w = argument;
+	struct watch *w = argument;
 	struct pollfd fds[] = {
 		{ .fd = w->stop_event, .events = POLLIN },
 		{ .fd = w->fs->served->source->changed_event, .events = POLLIN },
@@ -141,6 +169,8 @@ static void free_watch(struct watch *w)
 		(void)close(w->stop_event);
 	if (w->inotify >= 0)
 		(void)close(w->inotify);
+	(void)pthread_cond_destroy(&w->idle);
+	(void)pthread_mutex_destroy(&w->lock);
 	free(w->watch_ids);
 	free(w->forgotten);
 	free(w);
@@ -174,6 +204,8 @@ int watch_start(struct weightfs *fs, struct fuse_session *session, struct watch 
 	*w = (struct watch){
 		.fs = fs, .session = session, .stop_event = -1, .inotify = -1
 	};
+	(void)pthread_mutex_init(&w->lock, NULL);
+	(void)pthread_cond_init(&w->idle, NULL);
 	r = init_watch(w);
 	if (r < 0) {
 		free_watch(w);
@@ -181,6 +213,26 @@ int watch_start(struct weightfs *fs, struct fuse_session *session, struct watch 
 	}
 	*watch = w;
 	return 0;
+}
+
+/* How long a notification is waited for: it may need an answer that nobody gives any
+ * more, until the unmount ends it. */
+#define QUIET_S 1
+
+void watch_silence(struct watch *watch)
+{
+	struct timespec until;
+	int r = 0;
+
+	if (!watch)
+		return;
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += QUIET_S;
+	(void)pthread_mutex_lock(&watch->lock);
+	watch->quiet = true;
+	while (watch->notifying && r == 0)
+		r = pthread_cond_timedwait(&watch->idle, &watch->lock, &until);
+	(void)pthread_mutex_unlock(&watch->lock);
 }
 
 void watch_stop(struct watch *watch)

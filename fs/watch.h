@@ -15,7 +15,11 @@ struct watch;
 MUST_CHECK int watch_start(struct weightfs *fs, struct fuse_session *session,
 			   struct watch **watch);
 
-/* Stops and joins the thread; NULL is fine. */
+/* From here on the watch tells the kernel nothing more. Call it before the unmount, which
+ * closes the descriptor that notifications go to; NULL is fine. */
+void watch_silence(struct watch *watch);
+
+/* Stops and joins the thread, after the unmount; NULL is fine. */
 void watch_stop(struct watch *watch);
 
 #endif

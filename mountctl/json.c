@@ -191,6 +191,15 @@ bool json_is_true(struct json value)
 	return value.len == 4 && memcmp(value.at, "true", 4) == 0;
 }
 
+/* The value of a hexadecimal digit, or -1. */
+static int hex_value(char c)
+{
+	static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+	const char *digit = c ? strchr(digits, c) : NULL;
+
+	return digit ? (int)((digit - digits) % 16) : -1;
+}
+
 /* Reads the four digits of \uXXXX; false if they are not there. */
 static bool take_hex4(const char **at, const char *end, uint32_t *code)
 {
@@ -198,11 +207,11 @@ static bool take_hex4(const char **at, const char *end, uint32_t *code)
 	if (end - *at < 4)
 		return false;
 	for (int i = 0; i < 4; i++) {
-		int c = tolower((unsigned char)(*at)[i]);
+		int digit = hex_value((*at)[i]);
 
-		if (!isxdigit(c))
+		if (digit < 0)
 			return false;
-		*code = *code << 4 | (uint32_t)(isdigit(c) ? c - '0' : c - 'a' + 10);
+		*code = *code << 4 | (uint32_t)digit;
 	}
 	*at += 4;
 	return true;

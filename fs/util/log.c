@@ -1,6 +1,7 @@
 #include "util/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <syslog.h>
 
@@ -10,7 +11,7 @@
 
 static const char *program_name = "weightfs";
 static enum log_level most_shown = LOG_LEVEL_INFO;
-static bool use_syslog;
+static atomic_bool use_syslog; /* set while other threads may log */
 
 void log_init(const char *program, enum log_level most)
 {
