@@ -39,6 +39,27 @@ static int render_header(const struct node node, const struct tensor *t, uint64_
 	return out.err ? -ENOMEM : 0;
 }
 
+/* A range of a source file. */
+struct span {
+	const struct source_file *file;
+	uint64_t start;
+	uint64_t len;
+};
+
+/* Bytes of the range from `offset` on, at most `size`. */
+static int file_piece(const struct span *span, uint64_t offset, size_t size,
+		      struct content_scratch *scratch, struct iovec *piece)
+{
+	int count = one_piece(span->file->bytes + span->start, span->len, offset, size,
+			      piece);
+
+	if (count > 0) {
+		scratch->file = span->file;
+		scratch->file_offset = span->start + offset;
+	}
+	return count;
+}
+
 /* A header that is made up, then the tensor's bytes in the source. */
 static int read_tensor(const struct weightfs *fs, struct node node, uint64_t offset,
 		       size_t size, struct content_scratch *scratch,
@@ -46,6 +67,7 @@ static int read_tensor(const struct weightfs *fs, struct node node, uint64_t off
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
 	struct source_file *file = served_tensor_file(fs->served, t);
+	const struct span data = { file, t->offset, t->nbytes };
 	uint64_t header_len = view_header_len(node.view, t);
 	const char *header;
 	int count;
@@ -54,15 +76,24 @@ static int read_tensor(const struct weightfs *fs, struct node node, uint64_t off
 	if (!source_file_unchanged(file))
 		return -EIO;
 	if (offset >= header_len)
-		return one_piece(file->bytes + t->offset, t->nbytes, offset - header_len,
-				 size, pieces);
+		return file_piece(&data, offset - header_len, size, scratch, pieces);
 	r = render_header(node, t, header_len, scratch, &header);
 	if (r < 0)
 		return r;
 	count = one_piece((const uint8_t *)header, header_len, offset, size, &pieces[0]);
 	size -= count ? pieces[0].iov_len : 0;
-	return count +
-	       one_piece(file->bytes + t->offset, t->nbytes, 0, size, &pieces[count]);
+	return count + file_piece(&data, 0, size, scratch, &pieces[count]);
+}
+
+static int read_file(const struct weightfs *fs, struct node node, uint64_t offset,
+		     size_t size, struct content_scratch *scratch, struct iovec *piece)
+{
+	struct source_file *file = &fs->served->source->files[node.index];
+	const struct span all = { file, 0, file->size };
+
+	if (!source_file_unchanged(file))
+		return -EIO;
+	return file_piece(&all, offset, size, scratch, piece);
 }
 
 /* Maps what is asked for; nobody reads a document in small pieces. */
@@ -113,18 +144,13 @@ static int read_live(struct weightfs *fs, struct node node, uint64_t offset, siz
 int content_read(struct weightfs *fs, struct node node, uint64_t offset, size_t size,
 		 struct content_scratch *scratch, struct iovec pieces[static 2])
 {
-	struct source_file *file;
-
 	scratch->heap = NULL;
 	scratch->window = NULL;
+	scratch->file = NULL;
 	if (node.kind == NODE_TENSOR)
 		return read_tensor(fs, node, offset, size, scratch, pieces);
-	if (node.kind == NODE_FILE) {
-		file = &fs->served->source->files[node.index];
-		if (!source_file_unchanged(file))
-			return -EIO;
-		return one_piece(file->bytes, file->size, offset, size, pieces);
-	}
+	if (node.kind == NODE_FILE)
+		return read_file(fs, node, offset, size, scratch, pieces);
 	if (node.kind == NODE_DOCUMENT)
 		return read_document(fs, node, offset, size, scratch, pieces);
 	if (node.kind == NODE_LIVE)

@@ -19,6 +19,9 @@ struct content_scratch {
 	char *heap;   /* freed by content_fini(); NULL as a rule */
 	void *window; /* unmapped by content_fini(); NULL as a rule */
 	size_t window_len;
+	/* The file that the last piece is mapped from, and where; NULL for none. */
+	const struct source_file *file;
+	uint64_t file_offset;
 };
 
 /*

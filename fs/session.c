@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/signalfd.h>
 
+#include "channel.h"
 #include "control.h"
 #include "ops.h"
 #include "thread.h"
@@ -303,8 +304,10 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 	r = fill_args(fs, debug, &args);
 	if (r == 0) {
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
-		r = s.fuse ? run_session(&s) : -EINVAL;
+		r = s.fuse ? channel_attach(s.fuse) : -EINVAL;
 	}
+	if (r == 0)
+		r = run_session(&s);
 	if (s.fuse)
 		fuse_session_destroy(s.fuse);
 	close_fd(&s.signals);

@@ -1,0 +1,182 @@
+#include "channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <sys/uio.h>
+
+/* Smaller replies cost less by writev. */
+#define LEAST_SPLICED ((size_t)64 << 10)
+
+#define PAGE 4096u
+
+/* Slots for the reply's header and for pages that it and a view's header begin. */
+#define SPARE_SLOTS 8u
+
+#define PIPE_BYTES (1 << 20)
+
+/* A pipe of each thread: what is spliced passes through it. */
+struct pipe {
+	int fds[2];
+	unsigned int slots; /* pages that fit; 0: no pipe, -1 in fds */
+	bool tried;
+};
+
+/* What the thread's current reply is made of, between channel_reply() and the hook that
+ * libfuse calls in it. */
+struct outgoing {
+	const struct source_file *file;
+	uint64_t offset;
+	int result;
+};
+
+static _Thread_local struct pipe thread_pipe;
+static _Thread_local struct outgoing *current;
+
+static void pipe_open(struct pipe *p)
+{
+	int size;
+
+	p->tried = true;
+	p->slots = 0;
+	if (pipe2(p->fds, O_CLOEXEC) < 0)
+		return;
+	size = fcntl(p->fds[0], F_SETPIPE_SZ, PIPE_BYTES);
+	if (size > 0)
+		p->slots = (unsigned int)size / PAGE;
+}
+
+/* With something left in it a pipe is of no use. */
+static void pipe_renew(struct pipe *p)
+{
+	(void)close(p->fds[0]);
+	(void)close(p->fds[1]);
+	pipe_open(p);
+}
+
+/* Whether this reply fits the thread's pipe: a full one would wait for ever. */
+static bool fits(struct pipe *p, const struct outgoing *out, size_t len)
+{
+	if (len < LEAST_SPLICED)
+		return false;
+	if (!p->tried)
+		pipe_open(p);
+	return (out->offset % PAGE + len) / PAGE + SPARE_SLOTS < p->slots;
+}
+
+/* Moves a range of the file into the pipe. 0; -EIO where the file ends before; -EINVAL
+ * where the file system cannot splice and nothing was moved. */
+static int fill_pipe(const struct pipe *p, const struct outgoing *out, size_t len)
+{
+	loff_t offset = (loff_t)out->offset;
+	bool begun = false;
+
+	while (len > 0) {
+		ssize_t n = splice(out->file->fd, &offset, p->fds[1], NULL, len, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && !begun && (errno == EINVAL || errno == ENOSYS))
+			return -EINVAL;
+		if (n <= 0)
+			return -EIO;
+		begun = true;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* Answers with an error in place of what was promised. */
+static ssize_t write_error(int fd, const struct iovec *iov, int err)
+{
+	struct fuse_out_header header = *(const struct fuse_out_header *)iov[0].iov_base;
+
+	header.error = err;
+	header.len = sizeof(header);
+	return write(fd, &header, sizeof(header));
+}
+
+static size_t total_len(const struct iovec *iov, int count)
+{
+	size_t len = 0;
+
+	for (int i = 0; i < count; i++)
+		len += iov[i].iov_len;
+	return len;
+}
+
+/* All pieces through the pipe: the last from the file, those in front from memory. -1
+ * with EINVAL where that cannot be: nothing was sent then. */
+static ssize_t splice_reply(int fd, struct iovec *iov, int count, struct outgoing *out)
+{
+	struct pipe *p = &thread_pipe;
+	size_t front = total_len(iov, count - 1);
+	int r = 0;
+
+	if (writev(p->fds[1], iov, count - 1) != (ssize_t)front)
+		r = -EINVAL;
+	if (r == 0)
+		r = fill_pipe(p, out, iov[count - 1].iov_len);
+	if (r == 0)
+		return splice(p->fds[0], NULL, fd, NULL, front + iov[count - 1].iov_len,
+			      0);
+	pipe_renew(p);
+	if (r == -EINVAL) {
+		errno = EINVAL;
+		return -1;
+	}
+	out->result = r;
+	return write_error(fd, iov, r);
+}
+
+/* ---- What libfuse calls ---- */
+
+static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
+{
+	(void)userdata;
+	return read(fd, buffer, size);
+}
+
+static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct outgoing *out = current;
+
+	(void)userdata;
+	current = NULL;
+	if (out && count >= 2 && fits(&thread_pipe, out, iov[count - 1].iov_len)) {
+		ssize_t n = splice_reply(fd, iov, count, out);
+
+		if (n >= 0 || errno != EINVAL)
+			return n;
+	}
+	return writev(fd, iov, count);
+}
+
+int channel_attach(struct fuse_session *session)
+{
+	const struct fuse_custom_io io = { .read = read_request, .writev = write_reply };
+	/* The call wants a descriptor; fuse_session_mount() puts the real one in its
+	 * place. */
+	CLEANUP(close_fd) int placeholder = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (placeholder < 0)
+		return -errno;
+	return fuse_session_custom_io(session, &io, placeholder);
+}
+
+int channel_reply(fuse_req_t req, const struct iovec *pieces, int count,
+		  const struct source_file *file, uint64_t offset)
+{
+	struct outgoing out = { .file = file, .offset = offset };
+	int r;
+
+	current = file ? &out : NULL;
+	if (count == 1)
+		r = fuse_reply_buf(req, pieces[0].iov_base, pieces[0].iov_len);
+	else
+		r = fuse_reply_iov(req, pieces, count);
+	current = NULL;
+	/* EFAULT: the mapping has no page behind it any more. The kernel has ended the
+	 * request with EIO by itself. */
+	return r < 0 ? -EIO : out.result;
+}
