@@ -11,7 +11,6 @@
 #include "util/size.h"
 #include "util/strbuf.h"
 
-#define DEFAULT_THREADS   16u
 #define MOST_THREADS      1024u
 #define DEFAULT_READAHEAD ((uint64_t)4 << 20)
 #define MOST_READAHEAD    ((uint64_t)1 << 30)
@@ -21,12 +20,23 @@ static const char *const backing_names[] = {
 	[BACKING_STREAM] = "stream",
 };
 
+/* Two for each core: one that copies and one that waits for the disk. More of them only take
+ * turns, which keeps the client waiting for the piece that it needs first. */
+static unsigned int default_threads(void)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (cores < 2)
+		return 4;
+	return cores < 8 ? (unsigned int)cores * 2 : 16;
+}
+
 void options_init(struct options *options)
 {
 	*options = (struct options){
 		.uid = getuid(),
 		.gid = getgid(),
-		.threads = DEFAULT_THREADS,
+		.threads = default_threads(),
 		.readahead_bytes = DEFAULT_READAHEAD,
 		.backing = BACKING_AUTO,
 		.ms_flags = MS_RDONLY | MS_NOSUID | MS_NODEV,
