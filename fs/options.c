@@ -20,8 +20,8 @@ static const char *const backing_names[] = {
 	[BACKING_STREAM] = "stream",
 };
 
-/* Two for each core: one that copies and one that waits for the disk. More of them only take
- * turns, which keeps the client waiting for the piece that it needs first. */
+/* Two for each core: one that copies and one that waits for the disk. More of them only
+ * take turns, which keeps the client waiting for the piece that it needs first. */
 static unsigned int default_threads(void)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);

@@ -106,8 +106,8 @@ def test_first_and_second_touch(scan, build_dir, model, tmp_path):
     first = median["stream first"] / median["plain first"]
     lowlevel = median["stream first"] / median["low-level first"]
     second = median["stream second"] / median["source"]
-    print(f"\n      first touch {first:.2f} x plain libfuse (target {FIRST_TARGET}, guard {FIRST_GUARD}; {lowlevel:.2f} x "
-          f"its low-level API),\n      second touch {second:.2f} x the source "
-          f"(at least {SECOND_TOUCH})", end="")
+    print(f"\n      first touch {first:.2f} x plain libfuse (target {FIRST_TARGET}, guard "
+          f"{FIRST_GUARD}; {lowlevel:.2f} x its low-level API),\n      second touch {second:.2f} x "
+          f"the source (at least {SECOND_TOUCH})", end="")
     assert first >= FIRST_GUARD
     assert second >= SECOND_TOUCH

@@ -144,7 +144,8 @@ int main(int argc, char **argv)
 	int ret;
 
 	if (argc < 5)
-		errx(2, "usage: plain_lowlevel SOURCE OFFSET LENGTH MOUNTPOINT [options]");
+		errx(2,
+		     "usage: plain_lowlevel SOURCE OFFSET LENGTH MOUNTPOINT [options]");
 	served.fd = open(argv[1], O_RDONLY | O_CLOEXEC);
 	if (served.fd < 0)
 		err(1, "%s", argv[1]);
