@@ -50,9 +50,13 @@ struct span {
 static int file_piece(const struct span *span, uint64_t offset, size_t size,
 		      struct content_scratch *scratch, struct iovec *piece)
 {
-	int count = one_piece(span->file->bytes + span->start, span->len, offset, size,
-			      piece);
+	int count;
 
+	/* An empty file has no mapping to point into. */
+	if (offset >= span->len)
+		return 0;
+	count = one_piece(span->file->bytes + span->start, span->len, offset, size,
+			  piece);
 	if (count > 0) {
 		scratch->file = span->file;
 		scratch->file_offset = span->start + offset;
