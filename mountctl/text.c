@@ -8,33 +8,17 @@
 #include "util/size.h"
 #include "util/utf8.h"
 
-static bool steers_terminal(const char *c, size_t len)
-{
-	const unsigned char *s = (const unsigned char *)c;
-
-	if (len == 1)
-		return s[0] < 0x20 || s[0] == 0x7f;
-	if (len == 2) /* U+0080 to U+009F: some terminals take U+009B for ESC [ */
-		return s[0] == 0xc2 && s[1] < 0xa0;
-	if (len == 3 && s[0] == 0xe2 && s[1] == 0x80) /* U+200E/F, U+2028 to U+202E */
-		return s[2] == 0x8e || s[2] == 0x8f || (s[2] >= 0xa8 && s[2] <= 0xae);
-	if (len == 3 && s[0] == 0xe2 && s[1] == 0x81) /* U+2066 to U+2069 */
-		return s[2] >= 0xa6 && s[2] <= 0xa9;
-	return false;
-}
-
 void text_escape(struct strbuf *out, const char *text, size_t len)
 {
 	while (len > 0) {
-		size_t n = utf8_char_len(text, len);
-		bool plain = n > 0 && !steers_terminal(text, n);
+		size_t n = utf8_shown_len(text, len);
 
-		if (n == 0)
-			n = 1;
-		if (plain)
+		if (n > 0) {
 			strbuf_add(out, text, n);
-		for (size_t i = 0; !plain && i < n; i++)
-			strbuf_addf(out, "\\x%02x", (unsigned int)(unsigned char)text[i]);
+		} else {
+			strbuf_addf(out, "\\x%02x", (unsigned int)(unsigned char)*text);
+			n = 1;
+		}
 		text += n;
 		len -= n;
 	}

@@ -33,15 +33,7 @@ void diag_prefix(struct diag *diag, const char *prefix)
  */
 static size_t printable_len(const char *s, size_t len)
 {
-	size_t n = utf8_char_len(s, len);
-	unsigned char c = (unsigned char)s[0];
-
-	if (n == 1 && (c < 0x20 || c == 0x7f || c == '\'' || c == '\\'))
-		return 0;
-	/* U+0080 to U+009F are control characters too. */
-	if (n == 2 && c == 0xc2 && (unsigned char)s[1] < 0xa0)
-		return 0;
-	return n;
+	return s[0] == '\'' || s[0] == '\\' ? 0 : utf8_shown_len(s, len);
 }
 
 const char *diag_quote(char out[static DIAG_QUOTE_MAX], const void *bytes, size_t len)

@@ -1,7 +1,7 @@
 /*
  * Messages of a program: to stderr while it is in the foreground, to syslog once it is a
- * daemon. Grammar: `subject: what: detail`, lower case, no full stop, no newline. Any
- * thread may log.
+ * daemon. Grammar: `subject: what: detail`, lower case, no full stop, no newline.
+ * What would steer a terminal or begin a line is written as \xHH. Any thread may log.
  */
 #ifndef UTIL_LOG_H
 #define UTIL_LOG_H

@@ -35,6 +35,26 @@ size_t utf8_char_len(const char *text, size_t len)
 	return need;
 }
 
+static bool steers_terminal(const unsigned char *s, size_t len)
+{
+	if (len == 1)
+		return s[0] < 0x20 || s[0] == 0x7f;
+	if (len == 2) /* U+0080 to U+009F: some terminals take U+009B for ESC [ */
+		return s[0] == 0xc2 && s[1] < 0xa0;
+	if (len == 3 && s[0] == 0xe2 && s[1] == 0x80) /* U+200E/F, U+2028 to U+202E */
+		return s[2] == 0x8e || s[2] == 0x8f || (s[2] >= 0xa8 && s[2] <= 0xae);
+	if (len == 3 && s[0] == 0xe2 && s[1] == 0x81) /* U+2066 to U+2069 */
+		return s[2] >= 0xa6 && s[2] <= 0xa9;
+	return false;
+}
+
+size_t utf8_shown_len(const char *text, size_t len)
+{
+	size_t n = utf8_char_len(text, len);
+
+	return steers_terminal((const unsigned char *)text, n) ? 0 : n;
+}
+
 bool utf8_is_valid(const char *text, size_t len)
 {
 	while (len > 0) {

@@ -93,6 +93,23 @@ START_TEST(a_text_is_valid_when_all_of_it_is)
 }
 END_TEST
 
+START_TEST(what_steers_a_terminal_is_not_shown)
+{
+	/* Byte by byte: tools refuse such characters in string literals. */
+	static const char override[] = { '\xe2', '\x80', '\xae' };
+
+	ck_assert_uint_eq(utf8_shown_len("a", 1), 1);
+	ck_assert_uint_eq(utf8_shown_len("\xe2\x82\xac", 3), 3);
+	ck_assert_uint_eq(utf8_shown_len("\xc2\xa0", 2), 2);
+	ck_assert_uint_eq(utf8_shown_len("\n", 1), 0);
+	ck_assert_uint_eq(utf8_shown_len("\x7f", 1), 0);
+	ck_assert_uint_eq(utf8_shown_len("\xc2\x9b", 2), 0);
+	ck_assert_uint_eq(utf8_shown_len(override, 3), 0);
+	ck_assert_uint_eq(utf8_shown_len("\xff", 1), 0);
+	ck_assert_uint_eq(utf8_shown_len("", 0), 0);
+}
+END_TEST
+
 static TCase *utf8_case(void)
 {
 	TCase *t = tcase_create("utf8");
@@ -103,6 +120,7 @@ static TCase *utf8_case(void)
 	tcase_add_test(t, sequences_of_four_bytes_end_at_10ffff);
 	tcase_add_test(t, a_cut_character_is_invalid);
 	tcase_add_test(t, a_text_is_valid_when_all_of_it_is);
+	tcase_add_test(t, what_steers_a_terminal_is_not_shown);
 	return t;
 }
 
