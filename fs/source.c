@@ -88,6 +88,26 @@ static char *fd_path(int fd)
 	return strdup(path);
 }
 
+/*
+ * Opens a regular file or a directory to be read: a descriptor or a negative errno.
+ * Anything else is -EINVAL and is never opened: opening a device can already do
+ * something, and a link to one is easily made.
+ */
+static int open_to_read(int dir_fd, const char *path, struct stat *st)
+{
+	CLEANUP(close_fd) int place = openat(dir_fd, path, O_PATH | O_CLOEXEC);
+	char link[64];
+	int fd;
+
+	if (place < 0 || fstat(place, st) < 0)
+		return -errno;
+	if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode))
+		return -EINVAL;
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", place);
+	fd = open(link, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 static int map_file(struct source_file *file, struct diag *diag)
 {
 	void *bytes;
@@ -190,19 +210,29 @@ static char *join(const char *dir, const char *name)
 	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
+/* A file that cannot be opened is left out; one for which there is no room is not. */
+static int fail_open(struct scan *scan, int err, const char *name)
+{
+	if (err != -EMFILE && err != -ENFILE && err != -ENOMEM)
+		return 0;
+	return diag_fail(scan->diag, err, "open %s: %s", DIAG_QUOTED(name, strlen(name)),
+			 errtext(err));
+}
+
 /* A file, or a link to one. What is none of both, cannot be opened or leads out of the
  * model's directory is left out. Takes over `name`. */
 static int scan_file(struct scan *scan, int dir_fd, const char *entry, char *name)
 {
-	int fd = openat(dir_fd, entry, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 	struct stat st;
+	int fd = open_to_read(dir_fd, entry, &st);
 	char *path;
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		if (fd >= 0)
-			(void)close(fd);
+	if (fd < 0 || !S_ISREG(st.st_mode)) {
+		int r = fd < 0 ? fail_open(scan, fd, name) : 0;
+
+		close_fd(&fd);
 		free(name);
-		return 0;
+		return r;
 	}
 	path = fd_path(fd);
 	if (path && !is_below(path, scan->root)) {
@@ -255,7 +285,7 @@ static int scan_dir(struct scan *scan, int root_fd, const struct pending *dir)
 			(void)close(fd);
 		/* Somebody else's sub-directory does not stop the model; SOURCE itself
 		 * does. */
-		return dir->depth > 0 ? 0
+		return dir->depth > 0 ? fail_open(scan, r, dir->path)
 				      : diag_fail(scan->diag, r, "read: %s", errtext(r));
 	}
 	/* One thread opens a source. NOLINTNEXTLINE(concurrency-mt-unsafe) */
@@ -431,22 +461,18 @@ static char *named_path(const char *path)
 
 static int open_any(struct source *s, const char *path, struct diag *diag)
 {
-	CLEANUP(close_fd)
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 	struct stat st;
+	CLEANUP(close_fd) int fd = open_to_read(AT_FDCWD, path, &st);
 	int r;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return diag_fail(diag, -errno, "open: %s", errtext(errno));
+	if (fd == -EINVAL)
+		return diag_fail(diag, fd, "neither a regular file nor a directory");
+	if (fd < 0)
+		return diag_fail(diag, fd, "open: %s", errtext(fd));
 	s->path = S_ISREG(st.st_mode) ? named_path(path) : fd_path(fd);
 	if (!s->path)
 		return diag_fail(diag, -errno, "read its path: %s", errtext(errno));
-	if (S_ISDIR(st.st_mode))
-		r = open_dir(s, fd, diag);
-	else if (S_ISREG(st.st_mode))
-		r = open_file(s, fd, &st, diag);
-	else
-		return diag_fail(diag, -EINVAL, "neither a regular file nor a directory");
+	r = S_ISDIR(st.st_mode) ? open_dir(s, fd, diag) : open_file(s, fd, &st, diag);
 	return r < 0 ? r : build_names(s, diag);
 }
 

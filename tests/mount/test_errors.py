@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import struct
 import subprocess
 
@@ -304,6 +305,27 @@ def test_a_bad_model_in_a_directory_is_named(tmp_path):
     (tmp_path / "folder" / "model.safetensors").write_bytes(b"\0" * 7)
     line = refused(tmp_path, tmp_path / "folder")
     assert f"{tmp_path}/folder/model.safetensors: " in line
+
+
+def test_a_file_name_cannot_begin_a_line(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    name = "a\n\x1b[31mroot: all is well\u202e.safetensors"
+    (folder / name).write_bytes(safetensors_raw('{"a":1}'))
+    line = refused(tmp_path, folder)
+    assert "/models/a\\x0a\\x1b[31mroot: all is well\\xe2\\x80\\xae.safetensors: tensor 'a'" in line
+
+
+def test_files_are_not_left_out_for_want_of_descriptors(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "a.safetensors").write_bytes(VALID)
+    for i in range(60):
+        (folder / f"part{i}").write_bytes(b"x")
+    done = subprocess.run([mounting.WEIGHTFS, "--describe", folder], capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(rf"weightfs: {folder}: open 'part\d+': too many open files\n", done.stderr)
 
 
 def test_a_source_that_does_not_exist(tmp_path):
