@@ -18,7 +18,7 @@
 /* A pipe of each thread: what is spliced passes through it. */
 struct pipe {
 	int fds[2];
-	unsigned int slots; /* pages that fit; 0: no pipe, -1 in fds */
+	unsigned int slots; /* pages that fit; 0: it cannot be used */
 	bool tried;
 };
 
@@ -39,14 +39,16 @@ static void pipe_open(struct pipe *p)
 
 	p->tried = true;
 	p->slots = 0;
-	if (pipe2(p->fds, O_CLOEXEC) < 0)
+	/* One that is full after all is an error and not the end of the thread. */
+	if (pipe2(p->fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return;
 	size = fcntl(p->fds[0], F_SETPIPE_SZ, PIPE_BYTES);
 	if (size > 0)
 		p->slots = (unsigned int)size / PAGE;
 }
 
-/* With something left in it a pipe is of no use. */
+/* With something left in it a pipe is of no use: it would stand in front of the next
+ * reply. */
 static void pipe_renew(struct pipe *p)
 {
 	(void)close(p->fds[0]);
@@ -54,7 +56,7 @@ static void pipe_renew(struct pipe *p)
 	pipe_open(p);
 }
 
-/* Whether this reply fits the thread's pipe: a full one would wait for ever. */
+/* Whether this reply is worth a splice and fits the thread's pipe. */
 static bool fits(struct pipe *p, const struct outgoing *out, size_t len)
 {
 	if (len < LEAST_SPLICED)
@@ -65,22 +67,21 @@ static bool fits(struct pipe *p, const struct outgoing *out, size_t len)
 }
 
 /* Moves a range of the file into the pipe. 0; -EIO where the file ends before; -EINVAL
- * where the file system cannot splice and nothing was moved. */
+ * where the file system cannot splice, or only in pieces so small that the pipe is full.
+ */
 static int fill_pipe(const struct pipe *p, const struct outgoing *out, size_t len)
 {
 	loff_t offset = (loff_t)out->offset;
-	bool begun = false;
 
 	while (len > 0) {
 		ssize_t n = splice(out->file->fd, &offset, p->fds[1], NULL, len, 0);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && !begun && (errno == EINVAL || errno == ENOSYS))
+		if (n < 0 && (errno == EINVAL || errno == ENOSYS || errno == EAGAIN))
 			return -EINVAL;
 		if (n <= 0)
 			return -EIO;
-		begun = true;
 		len -= (size_t)n;
 	}
 	return 0;
@@ -105,6 +106,20 @@ static size_t total_len(const struct iovec *iov, int count)
 	return len;
 }
 
+/* Sends what the full pipe holds. -1 with ENOENT where nobody waits for it any more, with
+ * EINVAL for any other failure: it can be tried again in another way. */
+static ssize_t empty_pipe(struct pipe *p, int fd, size_t len)
+{
+	ssize_t n = splice(p->fds[0], NULL, fd, NULL, len, 0);
+	int err = errno == ENOENT ? ENOENT : EINVAL;
+
+	if (n == (ssize_t)len)
+		return n;
+	pipe_renew(p);
+	errno = err;
+	return -1;
+}
+
 /* All pieces through the pipe: the last from the file, those in front from memory. -1
  * with EINVAL where that cannot be: nothing was sent then. */
 static ssize_t splice_reply(int fd, struct iovec *iov, int count, struct outgoing *out)
@@ -118,8 +133,7 @@ static ssize_t splice_reply(int fd, struct iovec *iov, int count, struct outgoin
 	if (r == 0)
 		r = fill_pipe(p, out, iov[count - 1].iov_len);
 	if (r == 0)
-		return splice(p->fds[0], NULL, fd, NULL, front + iov[count - 1].iov_len,
-			      0);
+		return empty_pipe(p, fd, front + iov[count - 1].iov_len);
 	pipe_renew(p);
 	if (r == -EINVAL) {
 		errno = EINVAL;
