@@ -18,6 +18,11 @@
 #include "util/errtext.h"
 #include "util/log.h"
 
+#define SOCKET_SUFFIX ".sock"
+
+/* After a connection that could not be taken, for want of descriptors as a rule. */
+#define ACCEPT_PAUSE_MS 100
+
 struct control {
 	struct weightfs *fs;
 	pthread_t thread;
@@ -69,6 +74,14 @@ static void remove_if_dead(const char *dir, const char *name)
 		(void)close(fd);
 }
 
+static bool is_socket_name(const char *name)
+{
+	size_t len = strlen(name);
+	size_t suffix_len = strlen(SOCKET_SUFFIX);
+
+	return len > suffix_len && strcmp(name + len - suffix_len, SOCKET_SUFFIX) == 0;
+}
+
 static void remove_dead_sockets(const char *dir)
 {
 	DIR *stream = opendir(dir);
@@ -76,49 +89,57 @@ static void remove_dead_sockets(const char *dir)
 
 	/* The threads come later. NOLINTNEXTLINE(concurrency-mt-unsafe) */
 	while (stream && (entry = readdir(stream)))
-		if (strstr(entry->d_name, ".sock"))
+		if (is_socket_name(entry->d_name))
 			remove_if_dead(dir, entry->d_name);
 	if (stream)
 		(void)closedir(stream);
 }
 
-static int bind_socket(int fd, struct sockaddr_un *address)
+/*
+ * Makes the socket `path`. Before anybody listens to it, it has another name: else a
+ * daemon that starts at the same time would take it for a dead one. A socket of these
+ * names was left behind by a process that is gone: its number is ours.
+ */
+static int bind_socket(int fd, const char *path)
 {
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	mode_t old;
 	int r;
 
-	/* A socket of that name was left behind by a process that is gone: its number is
-	 * ours. */
-	(void)unlink(address->sun_path);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s.new", path);
+	(void)unlink(address.sun_path);
 	old = umask(0177);
-	r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+	r = bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 	(void)umask(old);
-	if (r == 0 && listen(fd, 16) < 0)
+	if (r == 0 && (listen(fd, 16) < 0 || rename(address.sun_path, path) < 0))
 		r = -errno;
-	return r < 0 ? log_errno(r, "%s: make the control socket", address->sun_path) : 0;
+	if (r == 0)
+		return 0;
+	(void)unlink(address.sun_path);
+	return log_errno(r, "%s: make the control socket", path);
 }
 
 static int open_socket(struct control *c)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char path[sizeof(c->dir) + 20];
 	int r;
 
 	r = socket_dir(c->dir, sizeof(c->dir));
 	if (r < 0)
 		return r;
 	remove_dead_sockets(c->dir);
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/%d.sock",
-		       c->dir, (int)getpid());
+	(void)snprintf(path, sizeof(path), "%.80s/%d" SOCKET_SUFFIX, c->dir,
+		       (int)getpid());
 	c->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->listener < 0)
 		return log_errno(-errno, "make the control socket");
-	r = bind_socket(c->listener, &address);
+	r = bind_socket(c->listener, path);
 	if (r < 0)
 		return r;
-	c->fs->socket_path = strdup(address.sun_path);
+	c->fs->socket_path = strdup(path);
 	if (c->fs->socket_path)
 		return 0;
-	(void)unlink(address.sun_path);
+	(void)unlink(path);
 	return -ENOMEM;
 }
 
@@ -261,8 +282,10 @@ static void *run(void *argument)
 		if (fds[0].revents)
 			return NULL;
 		fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd < 0)
+		if (fd < 0) {
+			(void)poll(fds, 1, ACCEPT_PAUSE_MS);
 			continue;
+		}
 		serve_client(c, fd);
 		(void)close(fd);
 	}
