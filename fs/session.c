@@ -33,6 +33,7 @@ struct session {
 	pthread_t loop;
 	int signals; /* signalfd of those that end the session */
 	int over;    /* eventfd: readable once the loop has ended */
+	int unseen;  /* eventfd: readable once the first visitor has failed */
 	int result;
 	int visitor; /* the daemon's end of visitor_sockets() */
 	bool background;
@@ -115,15 +116,26 @@ static void leave_terminal(int null)
 	(void)dup2(null, STDERR_FILENO);
 }
 
-/* Waits for the first visitor: a thread of its own, because others serve it. */
+static void raise_event(const struct session *s, int event)
+{
+	const uint64_t one = 1;
+
+	if (write(event, &one, sizeof(one)) < 0)
+		log_debug("%s: signal the end: %s", s->fs->mountpoint, errtext(errno));
+}
+
+/* Waits for the first visitor: a thread of its own, because others serve it. A tree that
+ * nobody can look at does not stay mounted. */
 static void *finish_start(void *argument)
 {
 	struct session *s = argument;
 	struct weightfs *fs = s->fs;
 	bool raised;
 
-	if (!visitor_wait(s->visitor, &raised))
+	if (!visitor_wait(s->visitor, &raised)) {
+		raise_event(s, s->unseen);
 		return NULL;
+	}
 	if (raised) {
 		atomic_store(&fs->readahead_bytes, fs->options.readahead_bytes);
 		atomic_store(&fs->readahead_raised, true);
@@ -167,7 +179,6 @@ static int start_threads(struct session *s)
  */
 static void *run_loop(void *argument)
 {
-	const uint64_t one = 1;
 	struct session *s = argument;
 	sigset_t kick;
 
@@ -178,17 +189,18 @@ static void *run_loop(void *argument)
 	(void)pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	if (s->result == 0)
 		s->result = serve(s);
-	if (write(s->over, &one, sizeof(one)) < 0)
-		log_debug("%s: signal the end: %s", s->fs->mountpoint, errtext(errno));
+	raise_event(s, s->over);
 	return NULL;
 }
 
-/* Until the session is unmounted or a signal asks for its end. */
+/* Until the session is unmounted, a signal asks for its end, or the first visitor failed.
+ */
 static void wait_for_end(const struct session *s)
 {
 	struct pollfd fds[] = {
 		{ .fd = s->over, .events = POLLIN },
 		{ .fd = s->signals, .events = POLLIN },
+		{ .fd = s->unseen, .events = POLLIN },
 	};
 
 	while (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno == EINTR)
@@ -245,7 +257,10 @@ static int catch_signals(struct session *s)
 	(void)pthread_sigmask(SIG_BLOCK, &ends, NULL);
 	s->signals = signalfd(-1, &ends, SFD_CLOEXEC);
 	s->over = eventfd(0, EFD_CLOEXEC);
-	return s->signals < 0 || s->over < 0 ? log_errno(-errno, "catch signals") : 0;
+	s->unseen = eventfd(0, EFD_CLOEXEC);
+	if (s->signals < 0 || s->over < 0 || s->unseen < 0)
+		return log_errno(-errno, "catch signals");
+	return 0;
 }
 
 static int run_session(struct session *s)
@@ -296,7 +311,8 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 			     .visitor = visitor,
 			     .background = background,
 			     .signals = -1,
-			     .over = -1 };
+			     .over = -1,
+			     .unseen = -1 };
 	int r;
 
 	fuse_set_log_func(log_fuse);
@@ -312,6 +328,7 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 		fuse_session_destroy(s.fuse);
 	close_fd(&s.signals);
 	close_fd(&s.over);
+	close_fd(&s.unseen);
 	close_fd(&s.null);
 	fuse_opt_free_args(&args);
 	return r;

@@ -53,7 +53,7 @@ static bool raise_readahead(dev_t dev, uint64_t bytes)
 	return fclose(file) == 0 && ok;
 }
 
-bool visitor_run(int socket, const char *mountpoint, uint64_t readahead_bytes)
+static bool visit(int socket, const char *mountpoint, uint64_t readahead_bytes)
 {
 	struct stat st;
 	char byte;
@@ -61,11 +61,20 @@ bool visitor_run(int socket, const char *mountpoint, uint64_t readahead_bytes)
 	if (!receive_byte(socket, &byte))
 		return false;
 	if (stat(mountpoint, &st) < 0) {
-		log_debug("%s: look at the new mount: %s", mountpoint, errtext(errno));
+		(void)log_errno(-errno, "%s: look at the new mount", mountpoint);
 		return false;
 	}
 	byte = raise_readahead(st.st_dev, readahead_bytes) ? SEEN_RAISED : SEEN;
 	return send_byte(socket, byte);
+}
+
+bool visitor_run(int socket, const char *mountpoint, uint64_t readahead_bytes)
+{
+	bool seen = visit(socket, mountpoint, readahead_bytes);
+
+	/* The daemon waits for a word or for this. */
+	(void)close(socket);
+	return seen;
 }
 
 bool visitor_wait(int socket, bool *readahead_raised)

@@ -19,11 +19,12 @@
 MUST_CHECK int visitor_sockets(int sockets[static 2]);
 
 /* The visitor: waits until the daemon has mounted, looks, and as root raises the mount's
- * read-ahead. True when the tree can be used; false when the daemon gave up or died. */
+ * read-ahead. True when the tree can be used; false when the daemon gave up or died, or
+ * when the tree cannot be looked at (logged). Closes `socket`. */
 bool visitor_run(int socket, const char *mountpoint, uint64_t readahead_bytes);
 
 /* The daemon: lets the visitor in, and waits until it has looked. Must not be the thread
- * that serves. False when the mount ended before. */
+ * that serves. False when the mount ended before, or the visitor failed or was killed. */
 bool visitor_wait(int socket, bool *readahead_raised);
 
 #endif
