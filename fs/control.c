@@ -318,11 +318,6 @@ int control_start(struct control *control)
 	return r;
 }
 
-const char *control_dir(const struct control *control)
-{
-	return control->dir;
-}
-
 void control_close(struct control *control)
 {
 	if (!control)

@@ -13,9 +13,6 @@ MUST_CHECK int control_open(struct weightfs *fs, struct control **control);
 /* Starts the thread that answers. 0 or a negative errno. */
 MUST_CHECK int control_start(struct control *control);
 
-/* The directory that holds the socket. */
-const char *control_dir(const struct control *control);
-
 /* Stops and joins the thread if it was started, removes the socket; NULL is fine. */
 void control_close(struct control *control);
 

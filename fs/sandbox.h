@@ -1,9 +1,9 @@
 /*
- * Giving up what the threads of a mounted daemon no longer need, so that a mistake in it
- * is worth little to whoever wrote the model file.
+ * Giving up what the threads that serve a mount do not need, so that a mistake in them is
+ * worth less to whoever wrote the model file.
  *
- * Only root has much to give up: a user's daemon keeps the right to start fusermount3,
- * which unmounts for it.
+ * The main thread stays outside: it unmounts at the end, as root itself, else through
+ * fusermount3. So this stops what a thread does, not one that has taken over the process.
  */
 #ifndef FS_SANDBOX_H
 #define FS_SANDBOX_H
@@ -11,15 +11,13 @@
 #include <stdbool.h>
 
 struct sandbox {
-	bool capabilities; /* all but CAP_SYS_ADMIN, which unmounting takes, are gone */
-	bool landlock;     /* no file can be opened but /dev/fuse
-			    */
+	bool capabilities; /* none is left */
+	bool landlock;     /* no file can be opened but /dev/fuse */
 	bool seccomp;      /* no exec, no network, no ptrace, no mounts, no modules */
 };
 
 /* For the calling thread and the ones it starts later: call before those, and after
- * everything that must be opened is open. `writable_dir` is where files may be removed;
- * NULL for none. What the machine does not offer is left out. */
-void sandbox_enter(struct sandbox *sandbox, const char *writable_dir);
+ * everything that must be opened is open. What the machine does not offer is left out. */
+void sandbox_enter(struct sandbox *sandbox);
 
 #endif

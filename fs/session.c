@@ -182,7 +182,7 @@ static void *run_loop(void *argument)
 	struct session *s = argument;
 	sigset_t kick;
 
-	sandbox_enter(&s->fs->sandbox, s->control ? control_dir(s->control) : NULL);
+	sandbox_enter(&s->fs->sandbox);
 	(void)sigemptyset(&kick);
 	(void)sigaddset(&kick, KICK_SIGNAL);
 	s->result = start_threads(s);
