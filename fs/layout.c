@@ -355,8 +355,8 @@ static blkcnt_t blocks(uint64_t bytes)
 	return (blkcnt_t)((bytes + BLOCK - 1) / BLOCK);
 }
 
-/* Bytes count once: those of tensors in the raw view, the rest of the files under files/.
- */
+/* Bytes count once: those of tensors in the raw view, the rest of the files under files/,
+ * documents as they are. GNU tar --sparse takes a file without blocks for a hole. */
 static void stat_tensor(const struct weightfs *fs, struct node node, struct stat *st)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
@@ -385,7 +385,17 @@ static int stat_document(struct weightfs *fs, struct node node, struct stat *st)
 	if (r < 0)
 		return r;
 	st->st_size = (off_t)document->len;
+	st->st_blocks = blocks(document->len);
 	return 0;
+}
+
+static int stat_live(struct weightfs *fs, struct node node, struct stat *st)
+{
+	int r = live_stat(fs, (enum live_kind)node.index, st);
+
+	if (r == 0)
+		st->st_blocks = blocks((uint64_t)st->st_size);
+	return r;
 }
 
 static int stat_contents(struct weightfs *fs, struct node node, struct stat *st)
@@ -397,7 +407,7 @@ static int stat_contents(struct weightfs *fs, struct node node, struct stat *st)
 	else if (node.kind == NODE_DOCUMENT)
 		return stat_document(fs, node, st);
 	else if (node.kind == NODE_LIVE)
-		return live_stat(fs, (enum live_kind)node.index, st);
+		return stat_live(fs, node, st);
 	else if (node.kind == NODE_SOCKET)
 		st->st_size = (off_t)strlen(fs->socket_path);
 	return 0;

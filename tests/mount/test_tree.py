@@ -291,6 +291,19 @@ def test_du_counts_the_bytes_once(mount):
     assert int(sizes.split()[0]) >= 2 << 20
 
 
+def test_documents_have_blocks(mount):
+    """tar --sparse writes nothing but zeros of a file that has none."""
+    mounted = mount(model_of("a"))
+    for name in ("model.json", "metadata.json", ".weightfs/stats.json", ".weightfs/metrics"):
+        found = os.stat(mounted / name)
+        assert found.st_size <= 512 * found.st_blocks < found.st_size + 512, name
+    archive = subprocess.run(["tar", "-cSf", "-", "-C", mounted.path, "model.json"],
+                             capture_output=True, check=True).stdout
+    unpacked = subprocess.run(["tar", "-xOf", "-"], input=archive, capture_output=True,
+                              check=True).stdout
+    assert unpacked == (mounted / "model.json").read_bytes()
+
+
 def test_find_counts_every_tensor(mount):
     names = [f"layer.{i}.part.{j}" for i in range(50) for j in range(20)]
     mounted = mount(model_of(*names))
