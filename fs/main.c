@@ -53,6 +53,18 @@ static int fail_usage(const char *what)
 	return -EINVAL;
 }
 
+/* What getopt_long() complains about; `last` is where it stopped. */
+static int fail_option(const char *last)
+{
+	char letter[] = { '-', (char)optopt, '\0' };
+	bool is_letter = optopt > ' ' && optopt < 0x7f && strncmp(last, "--", 2) != 0;
+
+	log_error("usage: %s '%s': try 'weightfs --help'",
+		  optopt == 'o' ? "no value behind option" : "unknown option",
+		  is_letter ? letter : last);
+	return -EINVAL;
+}
+
 static int parse_option_text(struct options *options, const char *text)
 {
 	struct diag diag;
@@ -109,7 +121,7 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 			(void)printf("weightfs %s\n", WEIGHTFS_VERSION);
 			return 1;
 		} else if (c != 'n' && c != 's' && c != 'v') { /* those are mount(8)'s */
-			return fail_usage("usage: unknown or incomplete option");
+			return fail_option(argv[optind - 1]);
 		}
 	}
 	return take_operands(a, argc - optind, argv + optind);

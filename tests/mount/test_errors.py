@@ -427,6 +427,15 @@ def test_wrong_usage_is_status_2(args):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("args, what", [
+    (["--nonsense"], "unknown option '--nonsense'"), (["a", "b", "-fx"], "unknown option '-x'"),
+    (["a", "b", "-o"], "no value behind option '-o'"),
+])
+def test_a_wrong_option_of_the_command_line_is_named(args, what):
+    done = mounting.run_weightfs(*args)
+    assert done.stderr == f"weightfs: usage: {what}: try 'weightfs --help'\n"
+
+
 def test_help_and_version():
     for option in ("--help", "--version"):
         done = mounting.run_weightfs(option)
