@@ -404,7 +404,7 @@ static enum command_result run(int argc, char **argv, bool json)
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
 	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-		if (command_common_option(&command_info, option, &json, &status))
+		if (command_common_option(&command_info, option, argv, &json, &status))
 			return status;
 	if (argc - optind != 1 || *argv[optind] == '\0')
 		return command_wrong_usage(&command_info, "needs one path");

@@ -73,7 +73,11 @@ static enum command_result list_mounts(const struct mounts *mounts, bool json)
 
 		if (!mount_is_weightfs(&mounts->list[i]))
 			continue;
-		daemon_ask(&mounts->list[i], LIST_TIMEOUT_MS, &answer);
+		/* Its path leads to the mount that hides it, and to that one's daemon. */
+		if (mounts_is_covered(mounts, &mounts->list[i]))
+			answer.state = DAEMON_COVERED;
+		else
+			daemon_ask(&mounts->list[i], LIST_TIMEOUT_MS, &answer);
 		if (json)
 			add_document(&out, &mounts->list[i], &answer);
 		else
@@ -102,7 +106,7 @@ static enum command_result run(int argc, char **argv, bool json)
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
 	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-		if (command_common_option(&command_list, option, &json, &status))
+		if (command_common_option(&command_list, option, argv, &json, &status))
 			return status;
 	if (optind < argc)
 		return command_wrong_usage(&command_list, "takes no arguments");
@@ -115,7 +119,7 @@ const struct command command_list = {
 	.name = "list",
 	.usage = "",
 	.summary = "show this machine's weightfs mounts",
-	.help = "STATE is ok, dead (the daemon is gone), no answer, or no access (another\n"
-		"user's mount).\n",
+	.help = "STATE is ok, dead (the daemon is gone), no answer, no access (another user's\n"
+		"mount), part (a bind mount of a part), or covered (by a mount on top of it).\n",
 	.run = run,
 };

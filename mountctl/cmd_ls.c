@@ -269,7 +269,7 @@ static enum command_result run(int argc, char **argv, bool json)
 		else if (option == 's' && !take_order(optarg, &request))
 			return command_wrong_usage(
 				&command_ls, "--sort takes name, size, dtype or file");
-		else if (option != 's' && command_common_option(&command_ls, option,
+		else if (option != 's' && command_common_option(&command_ls, option, argv,
 								&request.json, &status))
 			return status;
 	}

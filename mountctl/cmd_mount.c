@@ -141,8 +141,8 @@ static enum command_result run(int argc, char **argv, bool json)
 			request.mkdir = true;
 		} else if (option == 'v') {
 			request.verbose = true;
-		} else if (command_common_option(&command_mount, option, &request.json,
-						 &status)) {
+		} else if (command_common_option(&command_mount, option, argv,
+						 &request.json, &status)) {
 			return status;
 		}
 	}

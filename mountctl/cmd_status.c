@@ -242,7 +242,7 @@ static enum command_result run(int argc, char **argv, bool json)
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
 	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-		if (command_common_option(&command_status, option, &json, &status))
+		if (command_common_option(&command_status, option, argv, &json, &status))
 			return status;
 	if (argc - optind != 1)
 		return command_wrong_usage(&command_status, "needs one mount point");

@@ -70,13 +70,23 @@ static struct process find_daemon(const struct mount *mount,
 
 /* Whoever is not root asks the setuid helper of FUSE. 0 or a negative errno; -EIO with
  * the helper's words logged. */
-static int unmount_by_helper(const char *path, bool force)
+static int unmount_by_helper(const struct mount *mount, bool force)
 {
+	const char *path = mount->mountpoint;
 	CLEANUP(spawn_result_fini) struct spawn_result result = { 0 };
 	const char *const argv[] = { "fusermount3", force ? "-uz" : "-u", "--", path,
 				     NULL };
-	int r = spawn_run(argv, &result);
+	char what[64];
+	int r;
 
+	/* The helper would only say that it finds no entry. */
+	if (mount->user_id != getuid()) {
+		(void)snprintf(what, sizeof(what), "unmount: it is the mount of user %u",
+			       mount->user_id);
+		(void)text_error(path, what, 0);
+		return -EIO;
+	}
+	r = spawn_run(argv, &result);
 	if (r < 0)
 		return text_error("fusermount3", "run", -r);
 	if (result.status == 0)
@@ -123,15 +133,16 @@ static void log_holders(const char *mountpoint, const struct mounts *mounts)
 }
 
 /* 0 or a negative errno with a message logged. */
-static int unmount(const char *path, const struct mounts *mounts, bool force)
+static int unmount(const struct mount *mount, const struct mounts *mounts, bool force)
 {
+	const char *path = mount->mountpoint;
 	int flags = UMOUNT_NOFOLLOW | (force ? MNT_FORCE | MNT_DETACH : 0);
 	int r;
 
 	if (geteuid() == 0)
 		r = umount2(path, flags) < 0 ? -errno : 0;
 	else
-		r = unmount_by_helper(path, force);
+		r = unmount_by_helper(mount, force);
 	if (r == -EIO && geteuid() != 0)
 		return r;
 	if (r < 0)
@@ -176,13 +187,21 @@ static int wait_for_daemon(const char *path, const struct process *process,
 	return -ETIMEDOUT;
 }
 
+/* A bind mount is one more mount of the same daemon, which then has no reason to end. */
+static bool is_still_mounted(const struct mount *mount)
+{
+	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
+
+	return mounts_read(&mounts) == 0 && mounts_has_device(&mounts, mount->dev_minor);
+}
+
 static int umount_one(const struct mount *mount, const struct mounts *mounts,
 		      const struct request *request)
 {
 	struct process process = find_daemon(mount, request);
-	int r = unmount(mount->mountpoint, mounts, request->force);
+	int r = unmount(mount, mounts, request->force);
 
-	if (r == 0)
+	if (r == 0 && !is_still_mounted(mount))
 		r = wait_for_daemon(mount->mountpoint, &process, request);
 	close_fd(&process.fd);
 	return r;
@@ -281,7 +300,8 @@ static bool parse_timeout(const char *text, int *timeout_ms)
 }
 
 /* True if the command is over with `*status`. */
-static bool take_option(int option, struct request *request, enum command_result *status)
+static bool take_option(int option, char **argv, struct request *request,
+			enum command_result *status)
 {
 	switch (option) {
 	case 'a':
@@ -297,8 +317,8 @@ static bool take_option(int option, struct request *request, enum command_result
 					      "--timeout takes seconds, 0 to 86400");
 		return true;
 	default:
-		return command_common_option(&command_umount, option, &request->json,
-					     status);
+		return command_common_option(&command_umount, option, argv,
+					     &request->json, status);
 	}
 }
 
@@ -317,7 +337,7 @@ static enum command_result run(int argc, char **argv, bool json)
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
 	while ((option = getopt_long(argc, argv, ":haft:", long_options, NULL)) != -1)
-		if (take_option(option, &request, &status))
+		if (take_option(option, argv, &request, &status))
 			return status;
 	if (request.all == (optind < argc))
 		return command_wrong_usage(&command_umount,

@@ -2,14 +2,15 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "mountctl/text.h"
 #include "util/log.h"
 
 void command_print_help(const struct command *command)
 {
-	(void)printf("usage: mountctl [--json] %s %s\n\n%s\n", command->name,
-		     command->usage, command->summary);
+	(void)printf("usage: mountctl [--json] %s%s%s\n\n%s\n", command->name,
+		     *command->usage ? " " : "", command->usage, command->summary);
 	if (command->help)
 		(void)printf("\n%s", command->help);
 }
@@ -20,8 +21,32 @@ enum command_result command_wrong_usage(const struct command *command, const cha
 	return COMMAND_USAGE;
 }
 
-bool command_common_option(const struct command *command, int option, bool *json,
-			   enum command_result *status)
+/* The option that getopt_long() complains about. Of letters only optopt is sure: others
+ * may follow in the same argument. */
+static void add_option(struct strbuf *text, const char *last)
+{
+	char letter[] = { '-', (char)optopt, '\0' };
+	bool is_letter = optopt > ' ' && optopt < 0x7f && strncmp(last, "--", 2) != 0;
+
+	strbuf_add_char(text, '\'');
+	text_escape(text, is_letter ? letter : last, strlen(is_letter ? letter : last));
+	strbuf_add_char(text, '\'');
+}
+
+static enum command_result wrong_option(const struct command *command, const char *last,
+					bool lacks_value)
+{
+	CLEANUP(strbuf_fini) struct strbuf what = { 0 };
+
+	strbuf_add_str(&what, lacks_value ? "option " : "unknown option ");
+	add_option(&what, last);
+	if (lacks_value)
+		strbuf_add_str(&what, " needs a value");
+	return command_wrong_usage(command, what.data ? what.data : "wrong option");
+}
+
+bool command_common_option(const struct command *command, int option, char **argv,
+			   bool *json, enum command_result *status)
 {
 	switch (option) {
 	case COMMAND_OPTION_JSON:
@@ -31,11 +56,8 @@ bool command_common_option(const struct command *command, int option, bool *json
 		command_print_help(command);
 		*status = command_finish();
 		return true;
-	case ':':
-		*status = command_wrong_usage(command, "an option lacks its value");
-		return true;
 	default:
-		*status = command_wrong_usage(command, "unknown option");
+		*status = wrong_option(command, argv[optind - 1], option == ':');
 		return true;
 	}
 }

@@ -40,10 +40,10 @@ extern const struct command command_info;
 		"help", no_argument, NULL, COMMAND_OPTION_HELP \
 	}
 
-/* Takes one of the options above, or what getopt_long() calls wrong. True if the command
- * is over with `*status`: help was printed or the usage is wrong. */
-bool command_common_option(const struct command *command, int option, bool *json,
-			   enum command_result *status);
+/* Takes one of the options above, or what getopt_long() calls wrong in `argv`. True if
+ * the command is over with `*status`: help was printed or the usage is wrong. */
+bool command_common_option(const struct command *command, int option, char **argv,
+			   bool *json, enum command_result *status);
 
 /* Logs what is wrong with the arguments, with a hint at the help. Returns COMMAND_USAGE.
  */

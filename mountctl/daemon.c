@@ -28,6 +28,8 @@ const char *daemon_state_name(enum daemon_state state)
 		[DAEMON_DEAD] = "dead",
 		[DAEMON_NO_ANSWER] = "no answer",
 		[DAEMON_NO_ACCESS] = "no access",
+		[DAEMON_PART] = "part",
+		[DAEMON_COVERED] = "covered",
 	};
 
 	return names[state];
@@ -169,7 +171,9 @@ void daemon_ask(const struct mount *mount, int timeout_ms, struct daemon_answer 
 	CLEANUP(strbuf_fini) struct strbuf socket_path = { 0 };
 	int r;
 
-	*answer = (struct daemon_answer){ 0 };
+	*answer = (struct daemon_answer){ .state = DAEMON_PART };
+	if (mount->is_part)
+		return;
 	r = guarded(guard_read_link, mount->mountpoint, CTL_SOCKET_LINK, timeout_ms,
 		    &socket_path);
 	if (r == 0)
@@ -194,6 +198,11 @@ int daemon_require(const struct mount *mount, struct daemon_answer *answer)
 		return -ENOTCONN;
 	case DAEMON_NO_ACCESS:
 		return text_error(mount->mountpoint, "ask the daemon", EACCES);
+	case DAEMON_PART:
+		(void)text_error(mount->mountpoint,
+				 "only a part of a mount: name the whole one", 0);
+		return -EINVAL;
+	case DAEMON_COVERED:
 	case DAEMON_NO_ANSWER:
 	default:
 		(void)text_error(mount->mountpoint, "the daemon does not answer", 0);

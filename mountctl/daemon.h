@@ -13,6 +13,8 @@ enum daemon_state {
 	DAEMON_DEAD,      /* it is gone; each access to the mount fails */
 	DAEMON_NO_ANSWER, /* it may hang, or does not speak our protocol */
 	DAEMON_NO_ACCESS, /* another user's mount, without allow_other */
+	DAEMON_PART,      /* a bind mount of a part, where its socket is not */
+	DAEMON_COVERED,   /* another mount hides this one; daemon_ask() never says so */
 };
 
 struct daemon_answer {
@@ -28,7 +30,7 @@ void daemon_ask(const struct mount *mount, int timeout_ms, struct daemon_answer 
 
 void daemon_answer_fini(struct daemon_answer *answer);
 
-/* "ok", "dead", "no answer", "no access". */
+/* "ok", "dead", "no answer", "no access", "part", "covered". */
 const char *daemon_state_name(enum daemon_state state);
 
 /* Asks, and logs what is wrong unless the state is DAEMON_OK. 0 or a negative errno. */

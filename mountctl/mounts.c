@@ -101,6 +101,9 @@ static int parse_line(char *line, struct mount *mount)
 		.mountpoint = dup_unescaped(fields[4]),
 		.source = dup_unescaped(source),
 		.fs_type = dup_unescaped(fs_type),
+		.id = (unsigned int)strtoul(fields[0], NULL, 10),
+		.parent = (unsigned int)strtoul(fields[1], NULL, 10),
+		.is_part = strcmp(fields[3], "/") != 0,
 		.dev_minor = parse_minor(fields[2]),
 		.user_id = parse_user_id(options),
 	};
@@ -163,6 +166,27 @@ const struct mount *mounts_at(const struct mounts *mounts, const char *path)
 		if (strcmp(mounts->list[i - 1].mountpoint, path) == 0)
 			return &mounts->list[i - 1];
 	return NULL;
+}
+
+bool mounts_is_covered(const struct mounts *mounts, const struct mount *mount)
+{
+	for (size_t i = 0; i < mounts->count; i++) {
+		const struct mount *other = &mounts->list[i];
+
+		if (other->parent == mount->id && other->id != mount->id &&
+		    strcmp(other->mountpoint, mount->mountpoint) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool mounts_has_device(const struct mounts *mounts, unsigned int dev_minor)
+{
+	for (size_t i = 0; i < mounts->count; i++)
+		if (mount_is_weightfs(&mounts->list[i]) &&
+		    mounts->list[i].dev_minor == dev_minor)
+			return true;
+	return false;
 }
 
 bool mounts_path_is_below(const char *path, const char *dir)

@@ -15,6 +15,9 @@ struct mount {
 	char *mountpoint;
 	char *source;
 	char *fs_type;
+	unsigned int id;        /* of the mount, not of the file system */
+	unsigned int parent;    /* the id of the mount below it */
+	bool is_part;           /* a bind mount of a directory or file, not of the root */
 	unsigned int dev_minor; /* of the device; FUSE's number of the connection */
 	uid_t user_id;          /* who mounted it, as the kernel says in user_id= */
 };
@@ -38,6 +41,12 @@ bool mount_is_weightfs(const struct mount *mount);
 
 /* The topmost mount at just this absolute path, of any type; NULL if there is none. */
 const struct mount *mounts_at(const struct mounts *mounts, const char *path);
+
+/* Whether another mount stands on the same mount point and hides this one. */
+bool mounts_is_covered(const struct mounts *mounts, const struct mount *mount);
+
+/* Whether any of the mounts is of this weightfs connection: a bind mount is one more. */
+bool mounts_has_device(const struct mounts *mounts, unsigned int dev_minor);
 
 /* The weightfs mount that this absolute path lies in, NULL for none. Judged by names
  * alone. `below` becomes the part behind the mount point, without a leading '/'. */

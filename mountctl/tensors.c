@@ -48,6 +48,10 @@ int tensors_load(const char *dir, struct strbuf *text, struct tensors *tensors)
 		return text_error(dir, "read model.json", ENOMEM);
 	}
 	r = guard_read_file(path, text);
+	if (r == -ENOENT || r == -ENOTDIR) {
+		(void)text_error(dir, "holds no model: name the mount point", 0);
+		return r;
+	}
 	if (r < 0)
 		return text_error(path, "read", -r);
 	if (text->len == 0 || json_parse(text->data, text->len, &model) < 0 ||

@@ -3,6 +3,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -62,6 +63,17 @@ def test_wrong_usage_ends_with_status_2_and_one_line(args):
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(r"mountctl: [^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize("args, what", [
+    (("ls", "--wrong"), "ls: unknown option '--wrong'"),
+    (("ls", "-lq"), "ls: unknown option '-q'"),
+    (("mount", "-o"), "mount: option '-o' needs a value"),
+    (("umount", "--timeout"), "umount: option '--timeout' needs a value"),
+    (("list", "\x1b[31m", "--\x1b[31m"), "list: unknown option '--\\x1b[31m'"),
+])
+def test_a_wrong_option_is_named(args, what):
+    assert ctl(*args).stderr == f"mountctl: {what}: see 'mountctl help {args[0]}'\n"
 
 
 @pytest.mark.parametrize("command", ["mount", "umount", "list", "status", "ls", "info"])
@@ -210,6 +222,69 @@ def test_umount_acts_on_the_top_one(source, tmp_path):
     mounting.umount(path)
     assert covered.stderr == f"mountctl: {path}: not a weightfs mount\n"
     assert ctl("umount", path).returncode == 0
+
+
+@pytest.fixture
+def bind(mounted, tmp_path):
+    """bind(directory) makes a bind mount and returns its path."""
+    made = []
+
+    def make(directory):
+        made.append(tmp_path / f"bind{len(made)}")
+        made[-1].mkdir()
+        subprocess.run(["mount", "--bind", directory, made[-1]], check=True)
+        return made[-1]
+
+    yield make
+    for path in made:
+        if mounting.is_mounted(path):
+            mounting.umount(path, mounting.MNT_DETACH)
+
+
+@pytest.mark.parametrize("part", [".", "tensors"])
+def test_umount_of_a_bind_mount_does_not_wait_for_the_daemon(mounted, bind, part):
+    path = bind(mounted / part)
+    done = ctl("umount", "--timeout", "60", path, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not mounting.is_mounted(path)
+    assert mounting.is_running(mounted.pid)
+    assert state_of(mounted.path) == "ok"
+
+
+def test_a_bind_mount_of_a_part_is_told_from_a_mount(mounted, bind):
+    path = bind(mounted / "tensors")
+    assert state_of(path) == "part"
+    for command in (("status", path), ("ls", path), ("info", path / "model")):
+        done = ctl(*command)
+        assert done.returncode == 1
+        assert done.stderr == \
+            f"mountctl: {path}: only a part of a mount: name the whole one\n"
+
+
+def test_a_covered_mount_has_not_the_state_of_the_one_on_top(source, tmp_path):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(writers.safetensors(TENSORS[:1]))
+    path = tmp_path / "mnt"
+    for model in (source, other):
+        assert ctl("mount", model, path, "--mkdir").returncode == 0
+    listed = [e for e in ctl_json("list") if e["mountpoint"] == str(path)]
+    assert [ctl("umount", path).returncode for _ in listed] == [0, 0]
+    assert [e["state"] for e in listed] == ["covered", "ok"]
+    assert listed[0]["status"] is None
+    assert listed[1]["status"]["tensor_count"] == 1
+
+
+def test_another_users_mount_is_refused_with_its_owner(mounted, tmp_path):
+    copy = tmp_path / "mountctl"
+    shutil.copy(MOUNTCTL, copy)
+    with open(copy, "rb") as program:  # the directories above may be closed to others
+        done = subprocess.run([f"/proc/self/fd/{program.fileno()}", "umount", mounted.path],
+                              user=65534, group=65534, extra_groups=[], cwd="/",
+                              pass_fds=[program.fileno()], capture_output=True, text=True,
+                              timeout=20, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"mountctl: {mounted.path}: unmount: it is the mount of user 0\n"
+    assert mounting.is_mounted(mounted.path)
 
 
 def test_umount_all(source, tmp_path):
@@ -387,6 +462,13 @@ def test_ls_names_a_pattern_that_matches_nothing(mounted):
     assert done.returncode == 1
     assert done.stderr == "mountctl: layers: no tensor has such a name\n"
     assert "model.scale" in done.stdout
+
+
+def test_ls_of_a_directory_in_the_mount_asks_for_the_mount_point(mounted):
+    done = ctl("ls", mounted / "tensors")
+    assert done.returncode == 1
+    assert done.stderr == \
+        f"mountctl: {mounted.path}/tensors: holds no model: name the mount point\n"
 
 
 def test_ls_sorts(mounted):

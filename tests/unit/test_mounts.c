@@ -128,6 +128,42 @@ START_TEST(a_covered_mount_contains_nothing)
 }
 END_TEST
 
+START_TEST(a_mount_on_the_same_mount_point_covers_the_one_below)
+{
+	CLEANUP(mounts_fini) struct mounts mounts = nested();
+
+	ck_assert(mounts_is_covered(&mounts, &mounts.list[3]));
+	ck_assert(!mounts_is_covered(&mounts, &mounts.list[4]));
+	/* Its child stands deeper. */
+	ck_assert(!mounts_is_covered(&mounts, &mounts.list[1]));
+}
+END_TEST
+
+START_TEST(the_root_of_all_does_not_cover_itself)
+{
+	CLEANUP(mounts_fini)
+	struct mounts mounts = parsed("1 1 0:2 / / rw - rootfs rootfs rw\n");
+
+	ck_assert(!mounts_is_covered(&mounts, &mounts.list[0]));
+}
+END_TEST
+
+START_TEST(a_bind_mount_has_the_same_device)
+{
+	CLEANUP(mounts_fini)
+	struct mounts mounts =
+		parsed("40 22 0:50 / /m ro - fuse.weightfs /models/m ro\n"
+		       "41 22 0:50 /tensors /t ro - fuse.weightfs /models/m ro\n"
+		       "42 22 0:51 / /o ro - tmpfs none ro\n");
+
+	ck_assert(!mounts.list[0].is_part);
+	ck_assert(mounts.list[1].is_part);
+	ck_assert(mounts_has_device(&mounts, 50));
+	ck_assert(!mounts_has_device(&mounts, 51));
+	ck_assert(!mounts_has_device(&mounts, 5));
+}
+END_TEST
+
 START_TEST(a_path_is_below_a_directory_by_whole_components)
 {
 	ck_assert(mounts_path_is_below("/a/b", "/a"));
@@ -275,6 +311,9 @@ static TCase *lookup_case(void)
 	tcase_add_test(tcase, the_topmost_mount_at_a_path_is_found);
 	tcase_add_test(tcase, the_deepest_mount_contains_a_path);
 	tcase_add_test(tcase, a_covered_mount_contains_nothing);
+	tcase_add_test(tcase, a_mount_on_the_same_mount_point_covers_the_one_below);
+	tcase_add_test(tcase, the_root_of_all_does_not_cover_itself);
+	tcase_add_test(tcase, a_bind_mount_has_the_same_device);
 	tcase_add_test(tcase, a_path_is_below_a_directory_by_whole_components);
 	return tcase;
 }
