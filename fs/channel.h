@@ -2,10 +2,10 @@
  * The way of replies to the kernel.
  *
  * Large pieces of a source file are spliced: the kernel copies them from the file's page
- * cache into the client's, and the daemon never maps or touches them. That measured 7 %
- * faster than writing from a mapping (which costs a page fault for each 64 KiB), needs no
- * page tables for what was read, and a file that was cut is a short count instead of a
- * fault. Everything else, and file systems that cannot splice, is written from memory.
+ * cache into the client's, and the daemon's mapping is not used. That measured 7 % faster
+ * than writing from a mapping (which costs a page fault for each 64 KiB), needs no page
+ * tables for what was read, and a file that was cut is a short count instead of a fault.
+ * Everything else, and file systems that cannot splice, is written from memory.
  */
 #ifndef FS_CHANNEL_H
 #define FS_CHANNEL_H

@@ -1,6 +1,7 @@
 /*
  * What stands where in the mounted tree: nodes, their names, children and attributes.
- * Knows nothing of FUSE. Every function may be called from any thread and takes no lock.
+ * Knows nothing of FUSE. Every function may be called from any thread. No lock is taken,
+ * but by layout_stat() for documents and live files.
  */
 #ifndef FS_LAYOUT_H
 #define FS_LAYOUT_H
