@@ -223,7 +223,7 @@ static int fail_open(struct scan *scan, int err, const char *name)
  * model's directory is left out. Takes over `name`. */
 static int scan_file(struct scan *scan, int dir_fd, const char *entry, char *name)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	int fd = open_to_read(dir_fd, entry, &st);
 	char *path;
 
@@ -461,7 +461,7 @@ static char *named_path(const char *path)
 
 static int open_any(struct source *s, const char *path, struct diag *diag)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	CLEANUP(close_fd) int fd = open_to_read(AT_FDCWD, path, &st);
 	int r;
 
