@@ -377,7 +377,10 @@ static size_t hub_repository_len(const char *path)
 		return 0;
 	for (const char *c = at; c > path; c--)
 		if (c[-1] == '/')
-			return strncmp(c, "models--", 8) == 0 ? (size_t)(at - path) : 0;
+			/* Something follows: the model's name. */
+			return strncmp(c, "models--", 8) == 0 && at > c + 8
+				       ? (size_t)(at - path)
+				       : 0;
 	return 0;
 }
 
