@@ -5,6 +5,9 @@
 #include <linux/fuse.h>
 #include <sys/uio.h>
 
+#include "passthrough.h"
+#include "weightfs.h"
+
 /* Smaller replies cost less by writev. */
 #define LEAST_SPLICED ((size_t)64 << 10)
 
@@ -147,16 +150,22 @@ static ssize_t splice_reply(int fd, struct iovec *iov, int count, struct outgoin
 
 static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
 {
-	(void)userdata;
-	return read(fd, buffer, size);
+	const struct weightfs *fs = userdata;
+	ssize_t n = read(fd, buffer, size);
+
+	if (fs->passthrough && n > 0)
+		passthrough_see_request(fs->passthrough, buffer, (size_t)n);
+	return n;
 }
 
 static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
 {
+	const struct weightfs *fs = userdata;
 	struct outgoing *out = current;
 
-	(void)userdata;
 	current = NULL;
+	if (fs->passthrough)
+		passthrough_amend_reply(fs->passthrough, iov, count);
 	if (out && count >= 2 && fits(&thread_pipe, out, iov[count - 1].iov_len)) {
 		ssize_t n = splice_reply(fd, iov, count, out);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gpu/gpu.h"
+#include "inodes.h"
 #include "stats.h"
 
 void live_init(struct weightfs *fs)
@@ -86,9 +87,49 @@ static void write_options(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
+static void write_backing(struct jsonw *w, const char *name, uint64_t tensors,
+			  uint64_t bytes, uint64_t opens)
+{
+	jsonw_key(w, name);
+	jsonw_begin_object(w);
+	member_u64(w, "tensors", tensors);
+	member_u64(w, "bytes", bytes);
+	member_u64(w, "opens", opens);
+	jsonw_end_object(w);
+}
+
+static void write_backings(const struct weightfs *fs, struct jsonw *w)
+{
+	const struct model *model = fs->served->model;
+	struct inodes_summary sums = { 0 };
+
+	if (fs->inodes)
+		inodes_summarise(fs->inodes, &sums);
+	jsonw_key(w, "backings");
+	jsonw_begin_object(w);
+	write_backing(w, "stream", model_tensor_count(model) - sums.tensors,
+		      model_total_bytes(model) - sums.tensor_bytes, sums.stream_opens);
+	write_backing(w, "resident", sums.tensors, sums.tensor_bytes,
+		      sums.passthrough_opens);
+	jsonw_end_object(w);
+	jsonw_key(w, "resident");
+	jsonw_begin_object(w);
+	member_u64(w, "limit", sums.limit);
+	member_u64(w, "used", sums.used);
+	member_u64(w, "files", sums.files);
+	member_u64(w, "queued", sums.queued);
+	member_u64(w, "pinned", sums.pinned);
+	member_u64(w, "made", sums.made);
+	member_u64(w, "made_bytes", sums.made_bytes);
+	member_u64(w, "evicted", sums.evicted);
+	member_u64(w, "failed", sums.failed);
+	jsonw_end_object(w);
+}
+
 static void write_machine(const struct weightfs *fs, struct jsonw *w)
 {
 	const struct gpu_ops *gpu = gpu_probe();
+	bool passthrough = fs->passthrough && passthrough_is_enabled(fs->passthrough);
 
 	jsonw_key(w, "readahead");
 	jsonw_begin_object(w);
@@ -108,22 +149,19 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	jsonw_key(w, "passthrough");
 	jsonw_begin_object(w);
 	jsonw_key(w, "available");
-	jsonw_bool(w, false);
-	member_string(w, "reason", "this version serves every tensor by stream");
+	jsonw_bool(w, passthrough);
+	if (!passthrough)
+		member_string(w, "reason",
+			      fs->no_passthrough
+				      ? fs->no_passthrough
+				      : "this kernel has none (Linux 6.9 has)");
 	jsonw_end_object(w);
 	jsonw_key(w, "gpu");
 	jsonw_begin_object(w);
 	member_string(w, "driver", gpu->name);
 	member_u64(w, "devices", gpu->device_count());
 	jsonw_end_object(w);
-	jsonw_key(w, "backings");
-	jsonw_begin_object(w);
-	jsonw_key(w, "stream");
-	jsonw_begin_object(w);
-	member_u64(w, "tensors", model_tensor_count(fs->served->model));
-	member_u64(w, "bytes", model_total_bytes(fs->served->model));
-	jsonw_end_object(w);
-	jsonw_end_object(w);
+	write_backings(fs, w);
 }
 
 static void write_counters(struct jsonw *w)

@@ -6,6 +6,7 @@
 
 #include "channel.h"
 #include "content.h"
+#include "inodes.h"
 #include "layout.h"
 #include "stats.h"
 #include "xattr.h"
@@ -50,6 +51,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 				 FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 				 FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_AUTO_INVAL_DATA |
 				 FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT);
+	if (fs->passthrough)
+		passthrough_init(fs->passthrough, conn);
 	/* This is also the most that a READ asks for. */
 	conn->max_write = CHANNEL_READ_MAX;
 	conn->max_background = 64;
@@ -166,15 +169,45 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 /* ---- Opening ---- */
 
 /*
- * Nothing needs to happen at open. ENOSYS tells the kernel so: it keeps page and
- * directory caches across opens and never asks again.
+ * Where every tensor is streamed nothing needs to happen at open. ENOSYS tells the kernel
+ * so: it keeps page caches across opens and never asks again.
  */
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino;
-	(void)fi;
+	struct weightfs *fs = request_fs(req);
+	const struct source_file *file;
+	struct node node;
+
 	stats_add(STAT_OPEN, 1);
-	reply_err(req, -ENOSYS);
+	if (!fs->inodes || !passthrough_is_enabled(fs->passthrough)) {
+		reply_err(req, -ENOSYS);
+		return;
+	}
+	if (!layout_node(fs, ino, &node)) {
+		reply_err(req, -ENOENT);
+		return;
+	}
+	file = layout_source_file(fs, node);
+	if (file && atomic_load_explicit(&file->changed, memory_order_relaxed)) {
+		reply_err(req, -ESTALE);
+	} else if (node.kind == NODE_TENSOR) {
+		inodes_open(fs->inodes, req, node,
+			    fs->options.backing == BACKING_RESIDENT);
+	} else {
+		fi->keep_cache = 1;
+		(void)fuse_reply_open(req, fi);
+	}
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct weightfs *fs = request_fs(req);
+	struct node node;
+
+	stats_add(STAT_RELEASE, 1);
+	if (fs->inodes && layout_node(fs, ino, &node) && node.kind == NODE_TENSOR)
+		inodes_release(fs->inodes, node, fi->fh);
+	reply_err(req, 0);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -404,6 +437,7 @@ const struct fuse_lowlevel_ops weightfs_ops = {
 	.readlink = op_readlink,
 	.statfs = op_statfs,
 	.open = op_open,
+	.release = op_release,
 	.opendir = op_opendir,
 	.read = op_read,
 	.readdir = op_readdir,

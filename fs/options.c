@@ -18,7 +18,24 @@
 static const char *const backing_names[] = {
 	[BACKING_AUTO] = "auto",
 	[BACKING_STREAM] = "stream",
+	[BACKING_RESIDENT] = "resident",
 };
+
+static const char *const huge_page_names[] = {
+	[HUGE_AUTO] = "auto",
+	[HUGE_ALWAYS] = "always",
+	[HUGE_NEVER] = "never",
+};
+
+/* Of all memory, for resident tensors. */
+#define DEFAULT_LIMIT_PERCENT 50u
+
+static uint64_t memory_percent(uint64_t percent)
+{
+	uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
+
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE) / 100 * percent;
+}
 
 /* Two for each core: one that copies and one that waits for the disk. More of them only
  * take turns, which keeps the client waiting for the piece that it needs first. */
@@ -39,6 +56,7 @@ void options_init(struct options *options)
 		.threads = default_threads(),
 		.readahead_bytes = DEFAULT_READAHEAD,
 		.backing = BACKING_AUTO,
+		.resident_limit = memory_percent(DEFAULT_LIMIT_PERCENT),
 		.ms_flags = MS_RDONLY | MS_NOSUID | MS_NODEV,
 	};
 }
@@ -108,15 +126,52 @@ static int set_readahead(struct options *o, const char *value, struct diag *diag
 	return 0;
 }
 
+/* The position of a value in a list of names, or -1. */
+static int find_name(const char *const *names, size_t count, const char *value)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(names[i], value) == 0)
+			return (int)i;
+	return -1;
+}
+
 static int set_backing(struct options *o, const char *value, struct diag *diag)
 {
-	for (size_t i = 0; i < ARRAY_LEN(backing_names); i++) {
-		if (strcmp(backing_names[i], value) == 0) {
-			o->backing = (enum backing_choice)i;
+	int i = find_name(backing_names, ARRAY_LEN(backing_names), value);
+
+	if (i < 0)
+		return fail_value(diag, "backing", value, "auto, stream or resident");
+	o->backing = (enum backing_choice)i;
+	return 0;
+}
+
+static int set_huge_pages(struct options *o, const char *value, struct diag *diag)
+{
+	int i = find_name(huge_page_names, ARRAY_LEN(huge_page_names), value);
+
+	if (i < 0)
+		return fail_value(diag, "hugepages", value, "auto, always or never");
+	o->huge_pages = (enum huge_pages)i;
+	return 0;
+}
+
+/* A size, or a share of all memory such as "40%". */
+static int set_resident_limit(struct options *o, const char *value, struct diag *diag)
+{
+	size_t digits = strspn(value, "0123456789");
+
+	if (digits > 0 && digits <= 3 && strcmp(value + digits, "%") == 0) {
+		unsigned long percent = strtoul(value, NULL, 10);
+
+		if (percent <= 100) {
+			o->resident_limit = memory_percent(percent);
 			return 0;
 		}
+	} else if (size_parse(value, &o->resident_limit) == 0) {
+		return 0;
 	}
-	return fail_value(diag, "backing", value, "auto or stream");
+	return fail_value(diag, "resident_limit", value,
+			  "a size such as 16G, or a share of all memory such as 40%");
 }
 
 static int set_format(struct options *o, const char *value, struct diag *diag)
@@ -169,7 +224,9 @@ static const struct option_info {
 	{ "gid", "N", NEEDS_VALUE, set_gid },
 	{ "threads", "N", NEEDS_VALUE, set_threads },
 	{ "readahead", "SIZE", NEEDS_VALUE, set_readahead },
-	{ "backing", "auto|stream", NEEDS_VALUE, set_backing },
+	{ "backing", "auto|stream|resident", NEEDS_VALUE, set_backing },
+	{ "resident_limit", "SIZE|PERCENT%", NEEDS_VALUE, set_resident_limit },
+	{ "hugepages", "auto|always|never", NEEDS_VALUE, set_huge_pages },
 	{ "format", "NAME", NEEDS_VALUE, set_format },
 };
 

@@ -7,11 +7,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "hugetmpfs.h"
 #include "parsers/diag.h"
 
 enum backing_choice {
 	BACKING_AUTO,
 	BACKING_STREAM,
+	BACKING_RESIDENT,
 };
 
 struct options {
@@ -22,6 +24,8 @@ struct options {
 	uint64_t readahead_bytes; /* the kernel reads so far ahead in a mapped or read
 				     file */
 	enum backing_choice backing;
+	uint64_t resident_limit; /* bytes that resident tensors may take */
+	enum huge_pages huge_pages;
 	const char
 		*format; /* of the source; NULL: by content. Points to a static string. */
 	unsigned long ms_flags; /* nosuid, noexec, ... for mount(2) */

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "source.h"
 #include "util/errtext.h"
 #include "util/log.h"
 #include "util/macros.h"
@@ -27,12 +28,17 @@
 #define SANITIZED 0
 #endif
 
-static bool drop_capabilities(void)
+static bool drop_capabilities(bool keep_admin)
 {
 	struct __user_cap_header_struct header = { .version =
 							   _LINUX_CAPABILITY_VERSION_3 };
-	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
-	return syscall(SYS_capset, &header, none) == 0;
+	struct __user_cap_data_struct kept[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
+
+	if (keep_admin) {
+		kept[CAP_TO_INDEX(CAP_SYS_ADMIN)].permitted = CAP_TO_MASK(CAP_SYS_ADMIN);
+		kept[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective = CAP_TO_MASK(CAP_SYS_ADMIN);
+	}
+	return syscall(SYS_capset, &header, kept) == 0;
 }
 
 /* ---- Landlock ---- */
@@ -47,30 +53,52 @@ static bool drop_capabilities(void)
 	 LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |             \
 	 LANDLOCK_ACCESS_FS_MAKE_SYM)
 
-/* Without the path there is nothing to allow. */
-static bool allow(int ruleset, const char *path, uint64_t access)
+static bool allow_open(int ruleset, int fd, uint64_t access)
 {
-	CLEANUP(close_fd) int fd = open(path, O_PATH | O_CLOEXEC);
 	struct landlock_path_beneath_attr rule = { .allowed_access = access,
 						   .parent_fd = fd };
 
-	return fd < 0 || syscall(SYS_landlock_add_rule, ruleset,
-				 LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
+	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule,
+		       0) == 0;
 }
 
-static bool enter_landlock(void)
+/* Without the path there is nothing to allow. */
+static bool allow_path(int ruleset, const char *path, uint64_t access)
+{
+	CLEANUP(close_fd) int fd = open(path, O_PATH | O_CLOEXEC);
+
+	return fd < 0 || allow_open(ruleset, fd, access);
+}
+
+static bool allow_needs(int ruleset, const struct sandbox_needs *needs)
+{
+	const uint64_t read_write =
+		LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
+
+	/* Each thread of the session opens a channel of its own. */
+	if (!allow_path(ruleset, "/dev/fuse", read_write))
+		return false;
+	/* Files of tensors are made there, from the source, which is read around the page
+	 * cache through a descriptor of its own. */
+	if (needs->tmpfs < 0)
+		return true;
+	if (!allow_open(ruleset, needs->tmpfs, read_write | LANDLOCK_ACCESS_FS_MAKE_REG))
+		return false;
+	for (uint32_t i = 0; i < needs->source->file_count; i++)
+		if (!allow_open(ruleset, needs->source->files[i].fd,
+				LANDLOCK_ACCESS_FS_READ_FILE))
+			return false;
+	return true;
+}
+
+static bool enter_landlock(const struct sandbox_needs *needs)
 {
 	const struct landlock_ruleset_attr attr = { .handled_access_fs = ALL_ACCESS };
 	CLEANUP(close_fd)
 	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 
-	if (ruleset < 0)
-		return false;
-	/* Each thread of the session opens a channel of its own. */
-	if (!allow(ruleset, "/dev/fuse",
-		   LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE))
-		return false;
-	return syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
+	return ruleset >= 0 && allow_needs(ruleset, needs) &&
+	       syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
 }
 
 /* ---- seccomp ---- */
@@ -94,7 +122,6 @@ static const int forbidden[] = {
 	SCMP_SYS(keyctl),
 	SCMP_SYS(add_key),
 	SCMP_SYS(request_key),
-	SCMP_SYS(io_uring_setup), /* it opens sockets unseen by this filter */
 	SCMP_SYS(mount),
 	SCMP_SYS(mount_setattr),
 	SCMP_SYS(move_mount),
@@ -116,18 +143,26 @@ static const int forbidden[] = {
 	SCMP_SYS(iopl),
 };
 
-static bool enter_seccomp(void)
+static bool forbid(scmp_filter_ctx filter, int call)
+{
+	int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), call, 0);
+
+	/* A call that this architecture does not have needs no rule. */
+	return r == 0 || r == -EDOM;
+}
+
+static bool enter_seccomp(const struct sandbox_needs *needs)
 {
 	const struct scmp_arg_cmp not_local = { .op = SCMP_CMP_NE, .datum_a = AF_UNIX };
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 	bool ok = filter != NULL;
 
-	for (size_t i = 0; ok && i < ARRAY_LEN(forbidden); i++) {
-		int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), forbidden[i], 0);
-
-		/* A call that this architecture does not have needs no rule. */
-		ok = r == 0 || r == -EDOM;
-	}
+	for (size_t i = 0; ok && i < ARRAY_LEN(forbidden); i++)
+		ok = forbid(filter, forbidden[i]);
+	/* It opens sockets unseen by this filter, but what fills resident tensors reads
+	 * with it. */
+	if (ok && needs->tmpfs < 0)
+		ok = forbid(filter, SCMP_SYS(io_uring_setup));
 	/* syslog and the control socket are local. */
 	if (ok)
 		ok = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM),
@@ -139,16 +174,16 @@ static bool enter_seccomp(void)
 	return ok;
 }
 
-void sandbox_enter(struct sandbox *sandbox)
+void sandbox_enter(struct sandbox *sandbox, const struct sandbox_needs *needs)
 {
 	*sandbox = (struct sandbox){ .seccomp = false };
 	if (SANITIZED)
 		return;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return;
-	sandbox->landlock = enter_landlock();
+	sandbox->landlock = enter_landlock(needs);
 	if (!sandbox->landlock)
 		log_debug("landlock: %s: goes on without it", errtext(errno));
-	sandbox->seccomp = enter_seccomp();
-	sandbox->capabilities = drop_capabilities();
+	sandbox->seccomp = enter_seccomp(needs);
+	sandbox->capabilities = drop_capabilities(needs->passthrough);
 }

@@ -10,14 +10,23 @@
 
 #include <stdbool.h>
 
+struct source;
+
 struct sandbox {
-	bool capabilities; /* none is left */
-	bool landlock;     /* no file can be opened but /dev/fuse */
+	bool capabilities; /* none is left, but CAP_SYS_ADMIN for passthrough */
+	bool landlock;     /* no file can be opened but /dev/fuse and what is needed */
 	bool seccomp;      /* no exec, no network, no ptrace, no mounts, no modules */
+};
+
+/* What the threads go on to need. */
+struct sandbox_needs {
+	const struct source *source; /* its files may be opened anew, for reading */
+	int tmpfs;                   /* files may be made there; -1 for none */
+	bool passthrough;            /* takes CAP_SYS_ADMIN */
 };
 
 /* For the calling thread and the ones it starts later: call before those, and after
  * everything that must be opened is open. What the machine does not offer is left out. */
-void sandbox_enter(struct sandbox *sandbox);
+void sandbox_enter(struct sandbox *sandbox, const struct sandbox_needs *needs);
 
 #endif

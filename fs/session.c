@@ -12,7 +12,10 @@
 
 #include "channel.h"
 #include "control.h"
+#include "hugetmpfs.h"
+#include "inodes.h"
 #include "ops.h"
+#include "passthrough.h"
 #include "thread.h"
 #include "util/errtext.h"
 #include "util/log.h"
@@ -34,6 +37,7 @@ struct session {
 	int signals; /* signalfd of those that end the session */
 	int over;    /* eventfd: readable once the loop has ended */
 	int unseen;  /* eventfd: readable once the first visitor has failed */
+	struct passthrough passthrough;
 	int result;
 	int visitor; /* the daemon's end of visitor_sockets() */
 	bool background;
@@ -162,11 +166,22 @@ static int serve(struct session *s)
 	return r < 0 ? log_errno(r, "%s: serve", s->fs->mountpoint) : 0;
 }
 
+/* Two fills at a time reach the speed of most disks; more threads copy more from the page
+ * cache. */
+static unsigned int fill_threads(void)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cores < 4 ? 2 : (unsigned int)cores / 2;
+}
+
 static int start_threads(struct session *s)
 {
 	int r;
 
 	r = watch_start(s->fs, s->fuse, &s->watch);
+	if (r == 0 && s->fs->inodes)
+		r = inodes_start(s->fs->inodes, fill_threads());
 	if (r == 0 && s->control)
 		r = control_start(s->control);
 	if (r == 0)
@@ -180,9 +195,14 @@ static int start_threads(struct session *s)
 static void *run_loop(void *argument)
 {
 	struct session *s = argument;
+	const struct sandbox_needs needs = {
+		.source = s->fs->served->source,
+		.tmpfs = s->fs->tmpfs,
+		.passthrough = s->passthrough.wanted,
+	};
 	sigset_t kick;
 
-	sandbox_enter(&s->fs->sandbox);
+	sandbox_enter(&s->fs->sandbox, &needs);
 	(void)sigemptyset(&kick);
 	(void)sigaddset(&kick, KICK_SIGNAL);
 	s->result = start_threads(s);
@@ -278,6 +298,8 @@ static int run_session(struct session *s)
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)
 		(void)pthread_join(s->starter, NULL);
+	inodes_free(s->fs->inodes);
+	s->fs->inodes = NULL;
 	control_close(s->control);
 	watch_stop(s->watch);
 	return r;
@@ -304,6 +326,32 @@ static void log_fuse(enum fuse_log_level level, const char *format, va_list args
 		log_debug("fuse: %s", words);
 }
 
+/* Prepares what makes files for passthrough. Without it every tensor is streamed, and the
+ * status says why. */
+static int prepare_passthrough(struct session *s)
+{
+	struct weightfs *fs = s->fs;
+
+	fs->tmpfs = -1;
+	if (fs->options.backing != BACKING_RESIDENT) {
+		fs->no_passthrough = "the option backing=resident is not set";
+		return 0;
+	}
+	fs->tmpfs = hugetmpfs_new(fs->options.huge_pages);
+	if (fs->tmpfs < 0) {
+		fs->no_passthrough = fs->tmpfs == -EPERM
+					     ? "it takes root (CAP_SYS_ADMIN)"
+					     : "this kernel has no fsmount(2)";
+		log_warning("%s: no resident tensors: %s", fs->mountpoint,
+			    fs->no_passthrough);
+		return 0;
+	}
+	s->passthrough.wanted = true;
+	s->passthrough.session = s->fuse;
+	fs->passthrough = &s->passthrough;
+	return inodes_new(fs, &s->passthrough, fs->options.resident_limit, &fs->inodes);
+}
+
 int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -320,10 +368,14 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 	r = fill_args(fs, debug, &args);
 	if (r == 0) {
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
-		r = s.fuse ? channel_attach(s.fuse) : -EINVAL;
+		r = s.fuse ? prepare_passthrough(&s) : -EINVAL;
 	}
 	if (r == 0)
+		r = channel_attach(s.fuse);
+	if (r == 0)
 		r = run_session(&s);
+	if (fs->tmpfs >= 0)
+		(void)close(fs->tmpfs);
 	if (s.fuse)
 		fuse_session_destroy(s.fuse);
 	close_fd(&s.signals);

@@ -12,6 +12,7 @@
 	X(LOOKUP, "lookup")           \
 	X(GETATTR, "getattr")         \
 	X(OPEN, "open")               \
+	X(RELEASE, "release")         \
 	X(OPENDIR, "opendir")         \
 	X(READ, "read")               \
 	X(READDIR, "readdir")         \

@@ -26,6 +26,9 @@ enum live_kind {
 	LIVE_COUNT,
 };
 
+struct inodes;
+struct passthrough;
+
 struct weightfs {
 	struct options options;
 	struct served *served;
@@ -34,6 +37,12 @@ struct weightfs {
 	struct timespec started; /* monotonic clock */
 	struct sandbox sandbox;  /* what was given up */
 	struct live_file live[LIVE_COUNT];
+
+	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
+	struct inodes *inodes;
+	struct passthrough *passthrough;
+	int tmpfs;                  /* directory of resident files; -1 for none */
+	const char *no_passthrough; /* why there is none; NULL where there is */
 
 	/* Set once the kernel has said what it can do. */
 	atomic_uint_fast64_t readahead_bytes;

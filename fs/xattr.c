@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "inodes.h"
+
 #define PREFIX "user.weightfs."
 
 static void put_u64(struct strbuf *out, uint64_t value)
@@ -10,24 +12,27 @@ static void put_u64(struct strbuf *out, uint64_t value)
 	strbuf_addf(out, "%llu", (unsigned long long)value);
 }
 
-static void get_name(const struct weightfs *fs, const struct tensor *t,
-		     struct strbuf *out)
+static const struct tensor *tensor_of(const struct weightfs *fs, struct node node)
 {
-	(void)fs;
+	return model_tensor(fs->served->model, node.index);
+}
+
+static void get_name(const struct weightfs *fs, struct node node, struct strbuf *out)
+{
+	const struct tensor *t = tensor_of(fs, node);
+
 	strbuf_add(out, t->name, t->name_len);
 }
 
-static void get_dtype(const struct weightfs *fs, const struct tensor *t,
-		      struct strbuf *out)
+static void get_dtype(const struct weightfs *fs, struct node node, struct strbuf *out)
 {
-	(void)fs;
-	strbuf_add_str(out, dtype_info((enum dtype)t->dtype)->name);
+	strbuf_add_str(out, dtype_info((enum dtype)tensor_of(fs, node)->dtype)->name);
 }
 
-static void get_shape(const struct weightfs *fs, const struct tensor *t,
-		      struct strbuf *out)
+static void get_shape(const struct weightfs *fs, struct node node, struct strbuf *out)
 {
-	(void)fs;
+	const struct tensor *t = tensor_of(fs, node);
+
 	for (unsigned int i = 0; i < t->rank; i++) {
 		if (i > 0)
 			strbuf_add_char(out, ',');
@@ -35,45 +40,39 @@ static void get_shape(const struct weightfs *fs, const struct tensor *t,
 	}
 }
 
-static void get_format(const struct weightfs *fs, const struct tensor *t,
-		       struct strbuf *out)
+static void get_format(const struct weightfs *fs, struct node node, struct strbuf *out)
 {
-	(void)t;
+	(void)node;
 	strbuf_add_str(out, model_format(fs->served->model));
 }
 
-static void get_file(const struct weightfs *fs, const struct tensor *t,
-		     struct strbuf *out)
+static void get_file(const struct weightfs *fs, struct node node, struct strbuf *out)
 {
-	strbuf_add_str(out, served_tensor_file(fs->served, t)->path);
+	strbuf_add_str(out, served_tensor_file(fs->served, tensor_of(fs, node))->path);
 }
 
-static void get_offset(const struct weightfs *fs, const struct tensor *t,
-		       struct strbuf *out)
+static void get_offset(const struct weightfs *fs, struct node node, struct strbuf *out)
 {
-	(void)fs;
-	put_u64(out, t->offset);
+	put_u64(out, tensor_of(fs, node)->offset);
 }
 
-static void get_nbytes(const struct weightfs *fs, const struct tensor *t,
-		       struct strbuf *out)
+static void get_nbytes(const struct weightfs *fs, struct node node, struct strbuf *out)
 {
-	(void)fs;
-	put_u64(out, t->nbytes);
+	put_u64(out, tensor_of(fs, node)->nbytes);
 }
 
-static void get_backing(const struct weightfs *fs, const struct tensor *t,
-			struct strbuf *out)
+static void get_backing(const struct weightfs *fs, struct node node, struct strbuf *out)
 {
-	(void)fs;
-	(void)t;
-	strbuf_add_str(out, "stream");
+	const char *name = backing_stream.name;
+
+	if (fs->inodes)
+		name = inodes_backing_name(fs->inodes, node);
+	strbuf_add_str(out, name);
 }
 
 static const struct xattr {
 	const char *name;
-	void (*get)(const struct weightfs *fs, const struct tensor *t,
-		    struct strbuf *out);
+	void (*get)(const struct weightfs *fs, struct node node, struct strbuf *out);
 } xattrs[] = {
 	{ PREFIX "name", get_name },     { PREFIX "dtype", get_dtype },
 	{ PREFIX "shape", get_shape },   { PREFIX "format", get_format },
@@ -96,8 +95,7 @@ int xattr_get(const struct weightfs *fs, struct node node, const char *name,
 		return -ENODATA;
 	for (size_t i = 0; i < ARRAY_LEN(xattrs); i++) {
 		if (strcmp(xattrs[i].name, name) == 0) {
-			xattrs[i].get(fs, model_tensor(fs->served->model, node.index),
-				      out);
+			xattrs[i].get(fs, node, out);
 			return out->err;
 		}
 	}

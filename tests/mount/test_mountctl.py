@@ -399,7 +399,7 @@ def test_status_json_is_the_stats_file(mounted):
     assert status["shards"] == [{"name": "model.safetensors", "state": "ok",
                                  "size": mounted.source.stat().st_size}]
     assert status["backings"]["stream"] == {"tensors": len(TENSORS),
-                                            "bytes": status["total_bytes"]}
+                                            "bytes": status["total_bytes"], "opens": 0}
 
 
 def test_status_has_every_documented_member(mounted):

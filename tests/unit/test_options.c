@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include "options.h"
 #include "unit.h"
@@ -183,7 +184,8 @@ START_TEST(an_unknown_option_is_refused_with_the_known_ones)
 {
 	static const char known[] =
 		"allow_other, ro, uid=N, gid=N, threads=N, readahead=SIZE, "
-		"backing=auto|stream, format=NAME";
+		"backing=auto|stream|resident, resident_limit=SIZE|PERCENT%, "
+		"hugepages=auto|always|never, format=NAME";
 	static const char *const names[] = { "frobnicate", "Threads",     "thread",
 					     "threadss",   "allow-other", " ro" };
 	char words[512];
@@ -216,7 +218,8 @@ START_TEST(a_missing_value_is_refused)
 	expect_refused("gid", "option gid: needs a value: gid=N");
 	expect_refused("threads=", "option threads: needs a value: threads=N");
 	expect_refused("readahead", "option readahead: needs a value: readahead=SIZE");
-	expect_refused("backing", "option backing: needs a value: backing=auto|stream");
+	expect_refused("backing",
+		       "option backing: needs a value: backing=auto|stream|resident");
 	expect_refused("format=", "option format: needs a value: format=NAME");
 }
 END_TEST
@@ -278,11 +281,12 @@ END_TEST
 START_TEST(what_is_no_backing_or_format_is_refused_with_those_there_are)
 {
 	expect_refused("backing=fast",
-		       "option backing: value 'fast': must be auto or stream");
+		       "option backing: value 'fast': must be auto, stream or resident");
 	expect_refused("backing=AUTO",
-		       "option backing: value 'AUTO': must be auto or stream");
-	expect_refused("backing=auto=x",
-		       "option backing: value 'auto=x': must be auto or stream");
+		       "option backing: value 'AUTO': must be auto, stream or resident");
+	expect_refused(
+		"backing=auto=x",
+		"option backing: value 'auto=x': must be auto, stream or resident");
 	expect_refused("format=exe", "option format: value 'exe': must be one of: gguf, "
 				     "safetensors");
 }
@@ -297,10 +301,60 @@ START_TEST(what_follows_a_refusal_does_not_hide_it)
 }
 END_TEST
 
+static void expect_limit_refused(const char *value)
+{
+	char option[64];
+	char words[256];
+
+	(void)snprintf(option, sizeof(option), "resident_limit=%s", value);
+	(void)snprintf(
+		words, sizeof(words),
+		"option resident_limit: value '%s': must be a size such as 16G, or a share "
+		"of all memory such as 40%%",
+		value);
+	expect_refused(option, words);
+}
+
+START_TEST(the_limit_of_resident_tensors_is_a_size_or_a_share_of_all_memory)
+{
+	uint64_t memory =
+		(uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	struct options o = parse("resident_limit=16M");
+
+	ck_assert_uint_eq(o.resident_limit, (uint64_t)16 << 20);
+	o = parse("resident_limit=0");
+	ck_assert_uint_eq(o.resident_limit, 0);
+	o = parse("resident_limit=100%");
+	ck_assert_uint_le(o.resident_limit, memory);
+	ck_assert_uint_gt(o.resident_limit, memory / 100 * 99);
+	o = parse("backing=resident");
+	ck_assert_uint_le(o.resident_limit, memory / 2);
+	ck_assert_uint_gt(o.resident_limit, memory / 100 * 49);
+	expect_limit_refused("101%");
+	expect_limit_refused("%");
+	expect_limit_refused("much");
+}
+END_TEST
+
+START_TEST(huge_pages_are_auto_always_or_never)
+{
+	struct options o = parse("hugepages=always");
+
+	ck_assert_int_eq((int)o.huge_pages, HUGE_ALWAYS);
+	o = parse("hugepages=never");
+	ck_assert_int_eq((int)o.huge_pages, HUGE_NEVER);
+	o = parse("backing=auto");
+	ck_assert_int_eq((int)o.huge_pages, HUGE_AUTO);
+	expect_refused("hugepages=some",
+		       "option hugepages: value 'some': must be auto, always or never");
+}
+END_TEST
+
 START_TEST(backings_have_names)
 {
 	ck_assert_str_eq(options_backing_name(BACKING_AUTO), "auto");
 	ck_assert_str_eq(options_backing_name(BACKING_STREAM), "stream");
+	ck_assert_str_eq(options_backing_name(BACKING_RESIDENT), "resident");
 }
 END_TEST
 
@@ -328,6 +382,9 @@ static TCase *values_case(void)
 	tcase_add_test(tcase, flags_of_mount_are_passed_on);
 	tcase_add_test(tcase, notes_to_other_programs_are_let_pass);
 	tcase_add_test(tcase, backings_have_names);
+	tcase_add_test(tcase, huge_pages_are_auto_always_or_never);
+	tcase_add_test(tcase,
+		       the_limit_of_resident_tensors_is_a_size_or_a_share_of_all_memory);
 	tcase_add_test(tcase, the_list_ends_where_the_room_does);
 	return tcase;
 }

@@ -1,0 +1,207 @@
+"""The resident backing: tensors in memory of their own, read by passthrough."""
+import hashlib
+import json
+import mmap
+import os
+import random
+import signal
+import subprocess
+import threading
+
+import numpy as np
+import pytest
+
+import mounting
+import writers
+
+MIB = 1 << 20
+SIZES = {"a.small": 1000, "a.odd": 3 * MIB + 17, "b.large": 9 * MIB, "b.next": 2 * MIB + 1}
+
+
+def data_of(name):
+    return random.Random(name).randbytes(SIZES[name])
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("resident") / "model.safetensors"
+    path.write_bytes(writers.safetensors([(n, "U8", [s], data_of(n)) for n, s in SIZES.items()]))
+    return path
+
+
+@pytest.fixture
+def resident(mount, source):
+    def start(*options):
+        mounted = mount(source, "backing=resident", *options)
+        if not status(mounted)["passthrough"]["available"]:
+            pytest.skip("no passthrough: " + status(mounted)["passthrough"]["reason"])
+        return mounted
+    return start
+
+
+def status(mounted):
+    """The status by way of the control socket, which is never stale."""
+    out = subprocess.run([mounting.WEIGHTFS.parent / "mountctl", "--json", "status", mounted.path],
+                         capture_output=True, check=True).stdout
+    return json.loads(out)
+
+
+def sums(mounted):
+    return status(mounted)["resident"]
+
+
+def backing(path):
+    return os.getxattr(path, "user.weightfs.backing").decode()
+
+
+def view_paths(mounted, name):
+    path = name.replace(".", "/")
+    return [mounted / "tensors" / path, mounted / "npy" / (path + ".npy"),
+            mounted / "safetensors" / (path + ".safetensors")]
+
+
+def test_every_view_is_the_same_by_stream_and_resident(mount, source, resident):
+    streamed = mount(source, "backing=stream")
+    mounted = resident()
+    for name in SIZES:
+        for one, other in zip(view_paths(mounted, name), view_paths(streamed, name)):
+            assert one.read_bytes() == other.read_bytes(), one
+            assert backing(one) == ("stream" if SIZES[name] < 65536 else "resident")
+    assert sums(mounted)["files"] == 9
+
+
+def test_status_counts_a_tensor_once(resident):
+    mounted = resident()
+    for path in view_paths(mounted, "b.large"):
+        path.read_bytes()
+    backings = status(mounted)["backings"]
+    assert backings["resident"]["tensors"] == 1 and backings["stream"]["tensors"] == 3
+    assert backings["resident"]["bytes"] == SIZES["b.large"]
+    assert sums(mounted)["files"] == 3
+
+
+def test_all_ways_of_reading_agree(resident, tmp_path):
+    path = view_paths(resident(), "b.large")[0]
+    data = data_of("b.large")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
+        assert mapping[:] == data
+        assert os.pread(file.fileno(), 5000, len(data) - 4000) == data[-4000:]
+    assert np.fromfile(path, np.uint8).tobytes() == data
+    out = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout
+    assert out.split()[0] == hashlib.sha256(data).hexdigest()
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", path, copy], check=True)
+    assert copy.read_bytes() == data
+    subprocess.run(["dd", f"if={path}", f"of={copy}", "iflag=direct", "bs=1M"], check=True,
+                   capture_output=True)
+    assert copy.read_bytes() == data
+    with open(path, "rb") as file, open(copy, "wb") as target:
+        while os.sendfile(target.fileno(), file.fileno(), None, MIB):
+            pass
+    assert copy.read_bytes() == data
+
+
+def test_reads_do_not_reach_the_daemon(resident):
+    mounted = resident()
+    path = view_paths(mounted, "b.large")[0]
+    with open(path, "rb") as file:
+        before = status(mounted)["reads"]["count"]
+        file.read()
+        assert status(mounted)["reads"]["count"] == before
+    assert status(mounted)["backings"]["resident"]["opens"] == 1
+
+
+def test_the_limit_evicts_what_was_used_longest_ago(resident):
+    mounted = resident("resident_limit=12M")
+    paths = {name: view_paths(mounted, name)[0] for name in SIZES}
+    for name in ["a.odd", "b.next", "a.odd"]:
+        assert paths[name].read_bytes() == data_of(name)
+    assert paths["b.large"].read_bytes() == data_of("b.large")
+    assert backing(paths["b.large"]) == "resident"
+    assert backing(paths["b.next"]) == "stream" and sums(mounted)["evicted"] >= 1
+    assert sums(mounted)["used"] <= 12 * MIB
+
+
+def test_what_is_open_is_not_evicted_and_the_rest_is_streamed(resident):
+    mounted = resident("resident_limit=10M")
+    large, odd = view_paths(mounted, "b.large")[0], view_paths(mounted, "a.odd")[0]
+    with open(large, "rb"):
+        assert odd.read_bytes() == data_of("a.odd")
+        assert backing(odd) == "stream" and backing(large) == "resident"
+    assert mounting.wait_for(lambda: odd.read_bytes() == data_of("a.odd")
+                             and backing(odd) == "resident")
+
+
+def test_too_large_for_the_limit_is_streamed(resident):
+    mounted = resident("resident_limit=1M")
+    for name in SIZES:
+        for path in view_paths(mounted, name):
+            path.read_bytes()
+            assert backing(path) == "stream"
+    assert sums(mounted)["used"] == 0
+
+
+def test_mappings_outlive_a_killed_daemon(resident):
+    mounted = resident()
+    with open(view_paths(mounted, "b.large")[0], "rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    mounted.kill()
+    assert mapping[:] == data_of("b.large")
+    mapping.close()
+
+
+def test_a_changed_source_is_stale_and_mapped_bytes_stay_right(mount, source, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(source.read_bytes())
+    mounted = mount(copy, "backing=resident")
+    if not status(mounted)["passthrough"]["available"]:
+        pytest.skip("no passthrough")
+    with open(view_paths(mounted, "b.large")[0], "rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    with open(copy, "r+b") as file:
+        file.seek(MIB)
+        file.write(b"changed")
+
+    def is_stale():
+        try:
+            view_paths(mounted, "a.odd")[0].open("rb").close()
+        except OSError as error:
+            return os.strerror(error.errno) == "Stale file handle"
+        return False
+    assert mounting.wait_for(is_stale)
+    assert mapping[:] == data_of("b.large")
+    mapping.close()
+
+
+def test_opens_in_parallel_all_get_the_same_bytes(resident):
+    """Under a limit that keeps evicting, with every view of every tensor."""
+    mounted = resident("resident_limit=14M", "threads=4")
+    wrong = []
+    expected = {path: hashlib.sha256(path.read_bytes()).digest()
+                for name in SIZES for path in view_paths(mounted, name)}
+
+    def read(seed):
+        order = random.Random(seed)
+        for _ in range(25):
+            path = order.choice(list(expected))
+            if hashlib.sha256(path.read_bytes()).digest() != expected[path]:
+                wrong.append(path)
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(t.is_alive() for t in threads) and not wrong
+    found = sums(mounted)
+    assert found["failed"] == 0 and found["queued"] == 0 and found["used"] <= 14 * MIB
+
+
+def test_the_end_does_not_wait_for_fills(resident):
+    mounted = resident()
+    readers = [subprocess.Popen(["cat", p], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+               for name in SIZES for p in view_paths(mounted, name)]
+    os.kill(mounted.pid, signal.SIGTERM)
+    assert mounting.wait_for(lambda: not mounting.is_running(mounted.pid), 10)
+    for reader in readers:
+        reader.wait(10)
+    assert not mounting.is_mounted(mounted.path)
