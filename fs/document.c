@@ -176,6 +176,26 @@ static int make(struct served *served, enum document_kind kind, struct document 
 	return 0;
 }
 
+/* Makes the document unless another thread has, or unless it failed for good before. */
+static int make_once(struct served *served, enum document_kind kind,
+		     struct document **document)
+{
+	int r = atomic_load_explicit(&served->document_errors[kind],
+				     memory_order_relaxed);
+
+	*document = atomic_load_explicit(&served->documents[kind], memory_order_relaxed);
+	if (*document || r < 0)
+		return *document ? 0 : r;
+	r = make(served, kind, document);
+	if (r == 0)
+		atomic_store_explicit(&served->documents[kind], *document,
+				      memory_order_release);
+	else if (r != -ENOMEM)
+		atomic_store_explicit(&served->document_errors[kind], r,
+				      memory_order_relaxed);
+	return r;
+}
+
 int served_document(struct served *served, enum document_kind kind,
 		    const struct document **document)
 {
@@ -185,12 +205,7 @@ int served_document(struct served *served, enum document_kind kind,
 
 	if (!d) {
 		(void)pthread_mutex_lock(&served->document_lock);
-		d = atomic_load_explicit(&served->documents[kind], memory_order_relaxed);
-		if (!d)
-			r = make(served, kind, &d);
-		if (r == 0)
-			atomic_store_explicit(&served->documents[kind], d,
-					      memory_order_release);
+		r = make_once(served, kind, &d);
 		(void)pthread_mutex_unlock(&served->document_lock);
 	}
 	if (r == 0)

@@ -37,6 +37,8 @@ struct served {
 
 	pthread_mutex_t document_lock; /* while a document is made */
 	_Atomic(struct document *) documents[DOCUMENT_COUNT];
+	atomic_int
+		document_errors[DOCUMENT_COUNT]; /* 0, or why there never will be one */
 };
 
 /* Opens SOURCE and parses the model in it. `format` names a parser or is NULL: by

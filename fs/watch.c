@@ -101,6 +101,8 @@ static void forget_file(struct watch *w, uint32_t index)
 	const struct served *served = w->fs->served;
 
 	forget_pages(w, (struct node){ .kind = NODE_FILE, .index = index });
+	if (served->file_tensor_bytes[index] == 0)
+		return;
 	for (uint32_t i = 0; i < model_tensor_count(served->model); i++) {
 		if (served->shard_files[model_tensor(served->model, i)->shard] != index)
 			continue;
