@@ -16,6 +16,10 @@ import mounting
 MOUNT_S = 0.250
 LIST_FIRST_S, LIST_SECOND_S = 0.4, 0.1
 FIND_FIRST_S, FIND_SECOND_S = 4.0, 0.6
+# Where find and the daemon run on two cores of a virtual machine that are idle otherwise, each of the
+# 120,000 round trips waits for two cores to be woken, 40 us each on some hosts. Nothing that the daemon
+# does changes that, so only a much worse figure fails; on one core the limit holds.
+FIND_FIRST_GUARD_S = 8.0
 BYTES_PER_TENSOR = 300
 
 # Each figure is a median of so many fresh mounts: the machine may be busy for a moment.
@@ -95,13 +99,30 @@ def test_listing_the_flat_directory(mount, giant):
     assert statistics.median(second) < LIST_SECOND_S
 
 
-def test_walking_the_tree(mount, giant):
+@pytest.fixture
+def one_core():
+    """This process, and what it starts, on one core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+def walk(mount, giant, limit):
     first, second = timed_rounds(mount, giant[0], "find '{mnt}/tensors' -type f | wc -l",
                                  len(giant[1]))
-    report("find tensors -type f, first", first, "s", FIND_FIRST_S)
+    report("find tensors -type f, first", first, "s", limit)
     report("find tensors -type f, second", second, "s", FIND_SECOND_S)
-    assert statistics.median(first) < FIND_FIRST_S
+    assert statistics.median(first) < limit
     assert statistics.median(second) < FIND_SECOND_S
+
+
+def test_walking_the_tree_on_one_core(mount, giant, one_core):
+    walk(mount, giant, FIND_FIRST_S)
+
+
+def test_walking_the_tree(mount, giant):
+    walk(mount, giant, FIND_FIRST_GUARD_S)
 
 
 def private_bytes(pid):
