@@ -5,6 +5,7 @@
 #include <linux/fuse.h>
 #include <sys/uio.h>
 
+#include "busy_poll.h"
 #include "passthrough.h"
 #include "weightfs.h"
 
@@ -150,8 +151,8 @@ static ssize_t splice_reply(int fd, struct iovec *iov, int count, struct outgoin
 
 static ssize_t read_request(int fd, void *buffer, size_t size, void *userdata)
 {
-	const struct weightfs *fs = userdata;
-	ssize_t n = read(fd, buffer, size);
+	struct weightfs *fs = userdata;
+	ssize_t n = busy_poll_read(&fs->busy_poll, fd, buffer, size);
 
 	if (fs->passthrough && n > 0)
 		passthrough_see_request(fs->passthrough, buffer, (size_t)n);

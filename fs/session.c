@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/signalfd.h>
 
+#include "busy_poll.h"
 #include "channel.h"
 #include "control.h"
 #include "hugetmpfs.h"
@@ -22,7 +23,7 @@
 #include "visitor.h"
 #include "watch.h"
 
-/* Wakes libfuse's loop; its handler does nothing. */
+/* Wakes libfuse's loop, and its workers from their sleep; its handler does nothing. */
 #define KICK_SIGNAL      SIGUSR1
 #define KICK_INTERVAL_MS 100
 
@@ -365,7 +366,9 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 
 	fuse_set_log_func(log_fuse);
 	s.null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	r = fill_args(fs, debug, &args);
+	r = busy_poll_init(&fs->busy_poll, KICK_SIGNAL);
+	if (r == 0)
+		r = fill_args(fs, debug, &args);
 	if (r == 0) {
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
 		r = s.fuse ? prepare_passthrough(&s) : -EINVAL;
@@ -378,6 +381,7 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 		(void)close(fs->tmpfs);
 	if (s.fuse)
 		fuse_session_destroy(s.fuse);
+	busy_poll_fini(&fs->busy_poll);
 	close_fd(&s.signals);
 	close_fd(&s.over);
 	close_fd(&s.unseen);

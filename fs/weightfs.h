@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "busy_poll.h"
 #include "options.h"
 #include "sandbox.h"
 #include "served.h"
@@ -37,6 +38,7 @@ struct weightfs {
 	struct timespec started; /* monotonic clock */
 	struct sandbox sandbox;  /* what was given up */
 	struct live_file live[LIVE_COUNT];
+	struct busy_poll busy_poll;
 
 	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
 	struct inodes *inodes;

@@ -17,9 +17,10 @@ MOUNT_S = 0.250
 LIST_FIRST_S, LIST_SECOND_S = 0.4, 0.1
 FIND_FIRST_S, FIND_SECOND_S = 4.0, 0.6
 # Where find and the daemon run on two cores of a virtual machine that are idle otherwise, each of the
-# 120,000 round trips waits for two cores to be woken, 40 us each on some hosts. Nothing that the daemon
-# does changes that, so only a much worse figure fails; on one core the limit holds.
-FIND_FIRST_GUARD_S = 8.0
+# 120,000 round trips waits for the client's core to be woken, 20 us each on some hosts (the daemon's core
+# is kept awake: fs/busy_poll.h). The limit is met when nothing else runs on the host; a test that fails
+# must not depend on that.
+FIND_FIRST_GUARD_S = 6.0
 BYTES_PER_TENSOR = 300
 
 # Each figure is a median of so many fresh mounts: the machine may be busy for a moment.
@@ -108,12 +109,12 @@ def one_core():
     os.sched_setaffinity(0, cores)
 
 
-def walk(mount, giant, limit):
+def walk(mount, giant, guard):
     first, second = timed_rounds(mount, giant[0], "find '{mnt}/tensors' -type f | wc -l",
                                  len(giant[1]))
-    report("find tensors -type f, first", first, "s", limit)
+    report("find tensors -type f, first", first, "s", FIND_FIRST_S)
     report("find tensors -type f, second", second, "s", FIND_SECOND_S)
-    assert statistics.median(first) < limit
+    assert statistics.median(first) < guard
     assert statistics.median(second) < FIND_SECOND_S
 
 
