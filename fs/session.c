@@ -299,10 +299,11 @@ static int run_session(struct session *s)
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)
 		(void)pthread_join(s->starter, NULL);
-	inodes_free(s->fs->inodes);
-	s->fs->inodes = NULL;
 	control_close(s->control);
 	watch_stop(s->watch);
+	/* After all who may ask for a status. */
+	inodes_free(s->fs->inodes);
+	s->fs->inodes = NULL;
 	return r;
 }
 
