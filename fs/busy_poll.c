@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -18,13 +19,8 @@
  * disk in between takes longer than one that only walks (5 to 50 us). */
 #define PATIENCE_NS 1000000
 
-/* What a thread is in the session whose worker it is. */
-struct worker {
-	bool known;   /* its id is in the list */
-	bool polling; /* it is the one that polls */
-};
-
-static _Thread_local struct worker self;
+/* The thread's id once it is in the list of workers. */
+static _Thread_local pid_t self;
 
 int busy_poll_init(struct busy_poll *b, int signal_number)
 {
@@ -42,9 +38,14 @@ static void introduce(struct busy_poll *b)
 {
 	unsigned int at = atomic_fetch_add(&b->worker_count, 1);
 
-	self.known = true;
+	self = gettid();
 	if (at < BUSY_POLL_WORKERS_MAX)
-		atomic_store(&b->workers[at], gettid());
+		atomic_store(&b->workers[at], self);
+}
+
+static pid_t poller_of(const struct busy_poll *b)
+{
+	return atomic_load_explicit(&b->poller, memory_order_acquire);
 }
 
 /*
@@ -57,28 +58,27 @@ static void wake_others(const struct busy_poll *b)
 	for (unsigned int i = 0; i < BUSY_POLL_WORKERS_MAX; i++) {
 		pid_t id = atomic_load(&b->workers[i]);
 
-		if (id > 0 && id != gettid())
+		if (id > 0 && id != self)
 			(void)tgkill(getpid(), id, b->signal_number);
 	}
 }
 
 static void begin(struct busy_poll *b)
 {
-	bool free_before = false;
+	pid_t nobody = 0;
 
-	if (!atomic_compare_exchange_strong(&b->polling, &free_before, true))
-		return;
-	self.polling = true;
-	wake_others(b);
+	if (atomic_compare_exchange_strong(&b->poller, &nobody, self))
+		wake_others(b);
 }
 
+/* By any worker. The one that polls finds it out when it looks next. */
 static void end(struct busy_poll *b)
 {
 	uint64_t tokens;
 
-	self.polling = false;
 	atomic_store(&b->streak, 0);
-	atomic_store(&b->polling, false);
+	if (atomic_exchange(&b->poller, 0) == 0)
+		return;
 	tokens = atomic_exchange(&b->parked, 0);
 	/* A write to an eventfd that is far from full does not fail. */
 	if (tokens > 0 && write(b->park, &tokens, sizeof(tokens)) < 0)
@@ -92,7 +92,7 @@ static void park(struct busy_poll *b)
 	uint64_t token;
 
 	(void)atomic_fetch_add(&b->parked, 1);
-	if (!atomic_load(&b->polling)) {
+	if (poller_of(b) == 0) {
 		unsigned int count = atomic_load(&b->parked);
 
 		while (count > 0)
@@ -113,7 +113,7 @@ static int64_t now_ns(void)
 
 /* Until there is a request, or an error for read() to find. False when none came. Whoever
  * else wants this core gets it between two looks: it may be the client. */
-static bool poll_device(int fd)
+static bool poll_device(const struct busy_poll *b, int fd)
 {
 	struct pollfd device = { .fd = fd, .events = POLLIN };
 	int64_t deadline = now_ns() + PATIENCE_NS;
@@ -122,7 +122,7 @@ static bool poll_device(int fd)
 		if (poll(&device, 1, 0) != 0)
 			return true;
 		(void)sched_yield();
-	} while (now_ns() < deadline);
+	} while (poller_of(b) == self && now_ns() < deadline);
 	return false;
 }
 
@@ -150,25 +150,25 @@ static void judge(struct busy_poll *b, const void *buffer)
 	struct fuse_in_header request;
 
 	memcpy(&request, buffer, sizeof(request));
-	if (!is_small(&request)) {
-		if (self.polling)
-			end(b);
-		else if (atomic_load_explicit(&b->streak, memory_order_relaxed) > 0)
-			atomic_store_explicit(&b->streak, 0, memory_order_relaxed);
-	} else if (!self.polling && atomic_fetch_add(&b->streak, 1) >= WALK) {
-		begin(b);
+	if (is_small(&request)) {
+		if (poller_of(b) == 0 && atomic_fetch_add(&b->streak, 1) >= WALK)
+			begin(b);
+	} else if (atomic_load_explicit(&b->streak, memory_order_relaxed) > 0 ||
+		   poller_of(b) != 0) {
+		end(b);
 	}
 }
 
 ssize_t busy_poll_read(struct busy_poll *b, int fd, void *buffer, size_t size)
 {
+	pid_t poller;
 	ssize_t n;
 
-	if (!self.known)
+	if (self == 0)
 		introduce(b);
-	while (!self.polling && atomic_load_explicit(&b->polling, memory_order_acquire))
+	while ((poller = poller_of(b)) != 0 && poller != self)
 		park(b);
-	if (self.polling && !poll_device(fd))
+	if (poller == self && !poll_device(b, fd) && poller_of(b) == self)
 		end(b);
 	n = read(fd, buffer, size);
 	if (n >= (ssize_t)sizeof(struct fuse_in_header))

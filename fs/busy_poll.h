@@ -21,7 +21,6 @@
 #define FS_BUSY_POLL_H
 
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -32,10 +31,10 @@
 
 struct busy_poll {
 	int park; /* eventfd that counts: each parked worker takes one to go on */
-	int signal_number;   /* takes a worker out of read(2); its handler does nothing */
-	atomic_bool polling; /* a worker polls */
-	atomic_uint streak;  /* small requests since the last other one */
-	atomic_uint parked;  /* workers that wait for a token of `park` */
+	int signal_number;  /* takes a worker out of read(2); its handler does nothing */
+	atomic_int poller;  /* thread id of the worker that polls; 0: none does */
+	atomic_uint streak; /* small requests since the last other one */
+	atomic_uint parked; /* workers that wait for a token of `park` */
 	atomic_uint worker_count;
 	atomic_int workers[BUSY_POLL_WORKERS_MAX]; /* thread ids */
 };

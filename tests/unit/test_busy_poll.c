@@ -2,6 +2,7 @@
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -106,12 +107,12 @@ static bool comes_true(bool (*condition)(void))
 
 static bool is_polling(void)
 {
-	return atomic_load(&poller.polling);
+	return atomic_load(&poller.poller) != 0;
 }
 
 static bool is_over(void)
 {
-	return !atomic_load(&poller.polling) && atomic_load(&poller.parked) == 0;
+	return atomic_load(&poller.poller) == 0 && atomic_load(&poller.parked) == 0;
 }
 
 START_TEST(some_small_requests_change_nothing)
