@@ -8,6 +8,7 @@
 #include "fill.h"
 #include "hugetmpfs.h"
 #include "passthrough.h"
+#include "source_cache.h"
 
 #define PAGE 4096u
 
@@ -59,6 +60,7 @@ static int write_contents(struct weightfs *fs, struct node node, int fd)
 	if (r == 0)
 		r = fill_copy(file, t->offset, t->nbytes, fd,
 			      view_header_len(node.view, t));
+	source_cache_note(fs->source_cache, file, t->offset, t->nbytes);
 	/* What changed while it was copied is not what was mounted. */
 	if (r == 0 && !source_file_unchanged(file))
 		r = -EIO;

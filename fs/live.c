@@ -79,6 +79,7 @@ static void write_options(const struct weightfs *fs, struct jsonw *w)
 	jsonw_begin_object(w);
 	member_string(w, "backing", options_backing_name(o->backing));
 	member_u64(w, "threads", o->threads);
+	member_string(w, "source_cache", o->drop_source_cache ? "drop" : "keep");
 	member_u64(w, "readahead_bytes", o->readahead_bytes);
 	jsonw_key(w, "allow_other");
 	jsonw_bool(w, o->allow_other);

@@ -8,6 +8,7 @@
 #include "content.h"
 #include "inodes.h"
 #include "layout.h"
+#include "source_cache.h"
 #include "stats.h"
 #include "xattr.h"
 
@@ -220,7 +221,8 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 /* ---- Reading ---- */
 
-static void reply_pieces(fuse_req_t req, const struct iovec *pieces, int count,
+static void reply_pieces(const struct weightfs *fs, fuse_req_t req,
+			 const struct iovec *pieces, int count,
 			 const struct content_scratch *scratch)
 {
 	size_t bytes = 0;
@@ -231,6 +233,9 @@ static void reply_pieces(fuse_req_t req, const struct iovec *pieces, int count,
 		stats_add(STAT_READ_BYTES, bytes);
 	else
 		stats_add(STAT_READ_ERRORS, 1);
+	if (fs->source_cache && scratch->file)
+		source_cache_note(fs->source_cache, scratch->file, scratch->file_offset,
+				  pieces[count - 1].iov_len);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
@@ -250,7 +255,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	}
 	count = content_read(fs, node, (uint64_t)offset, size, &scratch, pieces);
 	if (count > 0) {
-		reply_pieces(req, pieces, count, &scratch);
+		reply_pieces(fs, req, pieces, count, &scratch);
 	} else if (count == 0) {
 		(void)fuse_reply_buf(req, NULL, 0);
 	} else {

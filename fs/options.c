@@ -174,6 +174,17 @@ static int set_resident_limit(struct options *o, const char *value, struct diag 
 			  "a size such as 16G, or a share of all memory such as 40%");
 }
 
+static int set_source_cache(struct options *o, const char *value, struct diag *diag)
+{
+	static const char *const names[] = { "keep", "drop" };
+	int i = find_name(names, ARRAY_LEN(names), value);
+
+	if (i < 0)
+		return fail_value(diag, "source_cache", value, "keep or drop");
+	o->drop_source_cache = i == 1;
+	return 0;
+}
+
 static int set_format(struct options *o, const char *value, struct diag *diag)
 {
 	const struct parser_ops *ops = parser_find(value);
@@ -227,6 +238,7 @@ static const struct option_info {
 	{ "backing", "auto|stream|resident", NEEDS_VALUE, set_backing },
 	{ "resident_limit", "SIZE|PERCENT%", NEEDS_VALUE, set_resident_limit },
 	{ "hugepages", "auto|always|never", NEEDS_VALUE, set_huge_pages },
+	{ "source_cache", "keep|drop", NEEDS_VALUE, set_source_cache },
 	{ "format", "NAME", NEEDS_VALUE, set_format },
 };
 

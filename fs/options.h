@@ -26,6 +26,7 @@ struct options {
 	enum backing_choice backing;
 	uint64_t resident_limit; /* bytes that resident tensors may take */
 	enum huge_pages huge_pages;
+	bool drop_source_cache; /* what was read of the source */
 	const char
 		*format; /* of the source; NULL: by content. Points to a static string. */
 	unsigned long ms_flags; /* nosuid, noexec, ... for mount(2) */

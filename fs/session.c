@@ -17,6 +17,7 @@
 #include "inodes.h"
 #include "ops.h"
 #include "passthrough.h"
+#include "source_cache.h"
 #include "thread.h"
 #include "util/errtext.h"
 #include "util/log.h"
@@ -181,6 +182,8 @@ static int start_threads(struct session *s)
 	int r;
 
 	r = watch_start(s->fs, s->fuse, &s->watch);
+	if (r == 0 && s->fs->source_cache)
+		r = source_cache_start(s->fs->source_cache);
 	if (r == 0 && s->fs->inodes)
 		r = inodes_start(s->fs->inodes, fill_threads());
 	if (r == 0 && s->control)
@@ -390,10 +393,13 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
 		r = s.fuse ? prepare_passthrough(&s) : -EINVAL;
 	}
+	if (r == 0 && fs->options.drop_source_cache)
+		r = source_cache_new(fs->served, &fs->source_cache);
 	if (r == 0)
 		r = channel_attach(s.fuse);
 	if (r == 0)
 		r = run_session(&s);
+	source_cache_free(fs->source_cache);
 	if (fs->tmpfs >= 0)
 		(void)close(fs->tmpfs);
 	if (s.fuse)

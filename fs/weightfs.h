@@ -29,6 +29,7 @@ enum live_kind {
 
 struct inodes;
 struct passthrough;
+struct source_cache;
 
 struct weightfs {
 	struct options options;
@@ -45,6 +46,8 @@ struct weightfs {
 	struct passthrough *passthrough;
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	const char *no_passthrough; /* why there is none; NULL where there is */
+
+	struct source_cache *source_cache; /* NULL: what was read stays there */
 
 	/* Set once the kernel has said what it can do. */
 	atomic_uint_fast64_t readahead_bytes;

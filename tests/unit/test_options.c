@@ -185,7 +185,7 @@ START_TEST(an_unknown_option_is_refused_with_the_known_ones)
 	static const char known[] =
 		"allow_other, ro, uid=N, gid=N, threads=N, readahead=SIZE, "
 		"backing=auto|stream|resident, resident_limit=SIZE|PERCENT%, "
-		"hugepages=auto|always|never, format=NAME";
+		"hugepages=auto|always|never, source_cache=keep|drop, format=NAME";
 	static const char *const names[] = { "frobnicate", "Threads",     "thread",
 					     "threadss",   "allow-other", " ro" };
 	char words[512];
@@ -350,6 +350,16 @@ START_TEST(huge_pages_are_auto_always_or_never)
 }
 END_TEST
 
+START_TEST(the_cache_of_the_source_is_kept_or_dropped)
+{
+	ck_assert(!parse("backing=auto").drop_source_cache);
+	ck_assert(!parse("source_cache=keep").drop_source_cache);
+	ck_assert(parse("source_cache=drop").drop_source_cache);
+	expect_refused("source_cache=yes",
+		       "option source_cache: value 'yes': must be keep or drop");
+}
+END_TEST
+
 START_TEST(backings_have_names)
 {
 	ck_assert_str_eq(options_backing_name(BACKING_AUTO), "auto");
@@ -383,6 +393,7 @@ static TCase *values_case(void)
 	tcase_add_test(tcase, notes_to_other_programs_are_let_pass);
 	tcase_add_test(tcase, backings_have_names);
 	tcase_add_test(tcase, huge_pages_are_auto_always_or_never);
+	tcase_add_test(tcase, the_cache_of_the_source_is_kept_or_dropped);
 	tcase_add_test(tcase,
 		       the_limit_of_resident_tensors_is_a_size_or_a_share_of_all_memory);
 	tcase_add_test(tcase, the_list_ends_where_the_room_does);
