@@ -7,6 +7,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "conn.h"
+
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 #define NATIVE 1
 #else
@@ -17,7 +19,9 @@
 #define INIT_EXT          (1u << 30)
 #define INIT2_PASSTHROUGH (1u << 5) /* bit 37 of both words of flags */
 #define OPEN_PASSTHROUGH  (1u << 7)
-#define STACK_DEPTH       1u /* what we pass through to is no stacked file system itself */
+/* The mount and one file system below it: what we pass through to is not stacked itself.
+ */
+#define STACK_DEPTH       1u
 
 struct backing_map {
 	int32_t fd;
@@ -63,10 +67,11 @@ void passthrough_amend_reply(struct passthrough *p, const struct iovec *reply, i
 
 void passthrough_init(struct passthrough *p, struct fuse_conn_info *conn)
 {
-	if (!p->wanted || !(conn->capable & FUSE_CAP_PASSTHROUGH))
+	if (!p->wanted || !conn_offers(conn, FUSE_CAP_PASSTHROUGH))
 		return;
-	conn->want |= FUSE_CAP_PASSTHROUGH;
-	conn->max_backing_stack_depth = STACK_DEPTH;
+	conn_want(conn, FUSE_CAP_PASSTHROUGH);
+	/* libfuse counts without the mount itself. */
+	conn->max_backing_stack_depth = STACK_DEPTH - 1;
 	atomic_store(&p->enabled, true);
 }
 
