@@ -179,7 +179,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node node;
 
 	stats_add(STAT_OPEN, 1);
-	if (!fs->inodes || !passthrough_is_enabled(fs->passthrough)) {
+	if (!fs->inodes || !passthrough_settle(fs->passthrough)) {
 		reply_err(req, -ENOSYS);
 		return;
 	}
