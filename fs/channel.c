@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include "busy_poll.h"
@@ -176,16 +177,56 @@ static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
 	return writev(fd, iov, count);
 }
 
-int channel_attach(struct fuse_session *session)
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+
+/* Opens the channel of another thread. Older libraries do so themselves also where reads
+ * and writes are ours. */
+static int clone_channel(int fd)
+{
+	uint32_t original = (uint32_t)fd;
+	int clone = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	int err;
+
+	if (clone < 0)
+		return -errno;
+	if (ioctl(clone, FUSE_DEV_IOC_CLONE, &original) == 0)
+		return clone;
+	err = -errno;
+	(void)close(clone);
+	return err;
+}
+
+static int set_io(struct fuse_session *session, int placeholder)
+{
+	const struct fuse_custom_io io = {
+		.read = read_request,
+		.writev = write_reply,
+		.clone_fd = clone_channel,
+	};
+
+	return fuse_session_custom_io(session, &io, sizeof(io), placeholder);
+}
+
+#else
+
+static int set_io(struct fuse_session *session, int placeholder)
 {
 	const struct fuse_custom_io io = { .read = read_request, .writev = write_reply };
+
+	return fuse_session_custom_io(session, &io, placeholder);
+}
+
+#endif
+
+int channel_attach(struct fuse_session *session)
+{
 	/* The call wants a descriptor; fuse_session_mount() puts the real one in its
 	 * place. */
 	CLEANUP(close_fd) int placeholder = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (placeholder < 0)
 		return -errno;
-	return fuse_session_custom_io(session, &io, placeholder);
+	return set_io(session, placeholder);
 }
 
 int channel_reply(fuse_req_t req, const struct iovec *pieces, int count,

@@ -127,6 +127,14 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
+static const char *passthrough_reason(const struct weightfs *fs)
+{
+	if (fs->no_passthrough)
+		return fs->no_passthrough;
+	return fs->passthrough ? passthrough_refusal(fs->passthrough)
+			       : "it was not asked for";
+}
+
 static void write_machine(const struct weightfs *fs, struct jsonw *w)
 {
 	const struct gpu_ops *gpu = gpu_probe();
@@ -152,10 +160,7 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	jsonw_key(w, "available");
 	jsonw_bool(w, passthrough);
 	if (!passthrough)
-		member_string(w, "reason",
-			      fs->no_passthrough
-				      ? fs->no_passthrough
-				      : "this kernel has none (Linux 6.9 has)");
+		member_string(w, "reason", passthrough_reason(fs));
 	jsonw_end_object(w);
 	jsonw_key(w, "gpu");
 	jsonw_begin_object(w);

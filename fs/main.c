@@ -3,7 +3,6 @@
 #include <getopt.h>
 #include <limits.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -11,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "live.h"
+#include "ops.h"
 #include "session.h"
 #include "util/log.h"
 #include "visitor.h"
@@ -43,8 +43,15 @@ static void print_help(void)
 		"  -d             log every request; implies -f\n"
 		"  --describe     print model and metadata as JSON, mount nothing\n"
 		"  --help         print this text\n"
-		"  --version      print the version\n",
+		"  --version      print the versions of weightfs and libfuse\n",
 		names);
+}
+
+/* Which libfuse it is decides how passthrough is done: the loaded one may be newer. */
+static void print_version(void)
+{
+	(void)printf("weightfs %s\nlibfuse %s, built with %d.%d\n", WEIGHTFS_VERSION,
+		     fuse_pkgversion(), FUSE_MAJOR_VERSION, FUSE_MINOR_VERSION);
 }
 
 static int fail_usage(const char *what)
@@ -118,7 +125,7 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 			print_help();
 			return 1;
 		} else if (c == 'V') {
-			(void)printf("weightfs %s\n", WEIGHTFS_VERSION);
+			print_version();
 			return 1;
 		} else if (c != 'n' && c != 's' && c != 'v') { /* those are mount(8)'s */
 			return fail_option(argv[optind - 1]);
@@ -171,23 +178,39 @@ static int fail_fork(void)
 	return EXIT_FAILURE;
 }
 
-/* The daemon is this process; the visitor is a child that ends by itself. */
+static void run_visitor(const struct weightfs *fs, const int sockets[static 2])
+{
+	(void)close(sockets[0]);
+	_exit(visitor_run(sockets[1], fs->mountpoint, fs->options.readahead_bytes)
+		      ? EXIT_SUCCESS
+		      : EXIT_FAILURE);
+}
+
+/*
+ * The daemon is this process; the visitor is the child of a child, so that nobody has to
+ * wait for it. Ignoring SIGCHLD would do that too, but libfuse 3.17 waits for a program
+ * when it mounts, and takes it for a failure that there is nobody to wait for.
+ */
 static int run_foreground(struct weightfs *fs, const struct arguments *a,
 			  const int sockets[static 2])
 {
-	pid_t child;
+	int status = EXIT_FAILURE;
+	pid_t child = fork();
 
-	(void)signal(SIGCHLD, SIG_IGN); /* nobody waits for the visitor */
-	child = fork();
+	if (child == 0) {
+		pid_t visitor = fork();
+
+		if (visitor == 0)
+			run_visitor(fs, sockets);
+		_exit(visitor < 0 ? errno : 0);
+	}
 	if (child < 0)
 		return fail_fork();
-	if (child == 0) {
-		(void)close(sockets[0]);
-		_exit(visitor_run(sockets[1], fs->mountpoint, fs->options.readahead_bytes)
-			      ? EXIT_SUCCESS
-			      : EXIT_FAILURE);
-	}
 	(void)close(sockets[1]);
+	if (waitpid(child, &status, 0) != child || status != 0) {
+		errno = WIFEXITED(status) ? WEXITSTATUS(status) : ECHILD;
+		return fail_fork();
+	}
 	return run_session(fs, a, sockets[0]);
 }
 

@@ -5,6 +5,7 @@
 #include <sys/statvfs.h>
 
 #include "channel.h"
+#include "conn.h"
 #include "content.h"
 #include "inodes.h"
 #include "layout.h"
@@ -45,13 +46,12 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 
 	/* Replies are spliced by channel.c; libfuse's own way to do it measured slower.
 	 */
-	conn->want &= ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-				      FUSE_CAP_SPLICE_MOVE);
-	conn->want |=
-		conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
-				 FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-				 FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_AUTO_INVAL_DATA |
-				 FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT);
+	conn_refuse(conn,
+		    FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	conn_want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
+				FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+				FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_AUTO_INVAL_DATA |
+				FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT);
 	if (fs->passthrough)
 		passthrough_init(fs->passthrough, conn);
 	/* This is also the most that a READ asks for. */
@@ -180,7 +180,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node node;
 
 	stats_add(STAT_OPEN, 1);
-	if (!fs->inodes || !passthrough_is_enabled(fs->passthrough)) {
+	if (!fs->inodes || !passthrough_settle(fs->passthrough)) {
 		reply_err(req, -ENOSYS);
 		return;
 	}

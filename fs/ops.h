@@ -6,7 +6,7 @@
 #ifndef FS_OPS_H
 #define FS_OPS_H
 
-#define FUSE_USE_VERSION 312
+/* FUSE_USE_VERSION comes from fs/CMakeLists.txt. */
 #include <fuse_lowlevel.h>
 
 /* For fuse_session_new(); the user data is the struct weightfs. */

@@ -2,10 +2,14 @@
 
 #include <errno.h>
 #include <linux/fuse.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "conn.h"
 
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 #define NATIVE 1
@@ -17,7 +21,9 @@
 #define INIT_EXT          (1u << 30)
 #define INIT2_PASSTHROUGH (1u << 5) /* bit 37 of both words of flags */
 #define OPEN_PASSTHROUGH  (1u << 7)
-#define STACK_DEPTH       1u /* what we pass through to is no stacked file system itself */
+/* The mount and one file system below it: what we pass through to is not stacked itself.
+ */
+#define STACK_DEPTH       1u
 
 struct backing_map {
 	int32_t fd;
@@ -45,6 +51,69 @@ void passthrough_unregister(struct passthrough *p, int id)
 	(void)ioctl(fuse_session_fd(p->session), IOC_BACKING_CLOSE, &number);
 }
 
+void passthrough_prepare(struct passthrough *p, struct fuse_session *session)
+{
+	p->wanted = true;
+	p->session = session;
+	privilege_read(&p->privilege);
+	(void)pthread_mutex_init(&p->lock, NULL);
+}
+
+/* Registers a file and takes it back. 0 or a negative errno. */
+static int try_registration(struct passthrough *p)
+{
+	CLEANUP(close_fd) int fd = memfd_create("weightfs probe", MFD_CLOEXEC);
+	int id;
+
+	if (fd < 0)
+		return -errno;
+	id = passthrough_register(p, fd);
+	if (id < 0)
+		return id;
+	passthrough_unregister(p, id);
+	return 0;
+}
+
+static bool find_out(struct passthrough *p)
+{
+	int r;
+
+	if (!atomic_load(&p->offered)) {
+		refusal_of_offer(&p->privilege, p->refusal);
+		return false;
+	}
+	if (!atomic_load(&p->agreed)) {
+		(void)snprintf(p->refusal, sizeof(p->refusal),
+			       "libfuse %s answers INIT in a form that is not known",
+			       fuse_pkgversion());
+		return false;
+	}
+	r = try_registration(p);
+	if (r < 0)
+		refusal_of_registration(&p->privilege, r, p->refusal);
+	return r == 0;
+}
+
+bool passthrough_settle(struct passthrough *p)
+{
+	if (!atomic_load_explicit(&p->settled, memory_order_acquire)) {
+		(void)pthread_mutex_lock(&p->lock);
+		if (!atomic_load(&p->settled)) {
+			atomic_store(&p->enabled, find_out(p));
+			atomic_store(&p->settled, true);
+		}
+		(void)pthread_mutex_unlock(&p->lock);
+	}
+	return passthrough_is_enabled(p);
+}
+
+const char *passthrough_refusal(const struct passthrough *p)
+{
+	if (!atomic_load_explicit(&p->settled, memory_order_acquire))
+		return "not known yet: the mount has only begun";
+	return p->refusal;
+}
+
 #if NATIVE
 
 void passthrough_see_request(struct passthrough *p, const char *request, size_t len)
@@ -63,11 +132,13 @@ void passthrough_amend_reply(struct passthrough *p, const struct iovec *reply, i
 
 void passthrough_init(struct passthrough *p, struct fuse_conn_info *conn)
 {
-	if (!p->wanted || !(conn->capable & FUSE_CAP_PASSTHROUGH))
+	if (!p->wanted || !conn_offers(conn, FUSE_CAP_PASSTHROUGH))
 		return;
-	conn->want |= FUSE_CAP_PASSTHROUGH;
-	conn->max_backing_stack_depth = STACK_DEPTH;
-	atomic_store(&p->enabled, true);
+	atomic_store(&p->offered, true);
+	conn_want(conn, FUSE_CAP_PASSTHROUGH);
+	/* libfuse counts without the mount itself. */
+	conn->max_backing_stack_depth = STACK_DEPTH - 1;
+	atomic_store(&p->agreed, true);
 }
 
 void passthrough_reply_open(fuse_req_t req, uint64_t handle, int id)
@@ -111,8 +182,9 @@ void passthrough_see_request(struct passthrough *p, const char *request, size_t 
 		return;
 	memcpy(&header, request, sizeof(header));
 	if (header.opcode == FUSE_INIT)
-		p->offered = (get_u32(request, IN_FLAGS_AT) & INIT_EXT) &&
-			     (get_u32(request, IN_FLAGS2_AT) & INIT2_PASSTHROUGH);
+		atomic_store(&p->offered, (get_u32(request, IN_FLAGS_AT) & INIT_EXT) &&
+						  (get_u32(request, IN_FLAGS2_AT) &
+						   INIT2_PASSTHROUGH));
 }
 
 /* Its answer is the first reply, and sent by the thread that read it. */
@@ -121,13 +193,14 @@ void passthrough_amend_reply(struct passthrough *p, const struct iovec *reply, i
 	char *out;
 
 	if (atomic_exchange_explicit(&p->answered, true, memory_order_relaxed) ||
-	    !p->wanted || !p->offered || count != 2 || reply[1].iov_len != OUT_LEN)
+	    !p->wanted || !atomic_load(&p->offered) || count != 2 ||
+	    reply[1].iov_len != OUT_LEN)
 		return;
 	out = reply[1].iov_base;
 	put_u32(out, OUT_FLAGS_AT, get_u32(out, OUT_FLAGS_AT) | INIT_EXT);
 	put_u32(out, OUT_FLAGS2_AT, get_u32(out, OUT_FLAGS2_AT) | INIT2_PASSTHROUGH);
 	put_u32(out, OUT_STACK_DEPTH_AT, STACK_DEPTH);
-	atomic_store(&p->enabled, true);
+	atomic_store(&p->agreed, true);
 }
 
 void passthrough_init(struct passthrough *p, struct fuse_conn_info *conn)

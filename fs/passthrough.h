@@ -12,6 +12,7 @@
 #ifndef FS_PASSTHROUGH_H
 #define FS_PASSTHROUGH_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,22 +20,42 @@
 #include <sys/uio.h>
 
 #include "ops.h"
+#include "refusal.h"
 #include "util/macros.h"
 
 struct passthrough {
 	bool wanted;          /* ask the kernel for it */
-	atomic_bool enabled;  /* INIT was answered and the kernel can */
-	bool offered;         /* the kernel said so in INIT */
+	atomic_bool offered;  /* the kernel said so in INIT */
+	atomic_bool agreed;   /* and the answer took it */
 	atomic_bool answered; /* INIT was answered; later messages pass untouched */
+	atomic_bool enabled;  /* a file could be registered */
+	atomic_bool settled;  /* it was tried: `enabled`, or `refusal` says why not */
+	struct privilege privilege;
 	struct fuse_session *session;
+	pthread_mutex_t lock; /* held while it is tried, once */
+	char refusal[REFUSAL_MAX];
 };
+
+/* Prepares for a session that is not mounted yet. Main thread, before the sandbox. */
+void passthrough_prepare(struct passthrough *p, struct fuse_session *session);
 
 /* What channel.c sees on the way: each request, and each reply before it is sent. Nothing
  * to do with libfuse 3.17 and later. */
 void passthrough_see_request(struct passthrough *p, const char *request, size_t len);
 void passthrough_amend_reply(struct passthrough *p, const struct iovec *reply, int count);
 
-/* Whether files can be passed through; known once the mount is ready. Any thread. */
+/*
+ * Whether files can be passed through, found out by doing so with an empty one. To be
+ * called once INIT is answered, from any thread; what was found stays. A kernel that
+ * refuses the first tensor would do so too late: opens that are not sent to the daemon
+ * are cheaper, and whether they are is decided by the first of them.
+ */
+bool passthrough_settle(struct passthrough *p);
+
+/* Why there is none. Any thread. */
+const char *passthrough_refusal(const struct passthrough *p);
+
+/* What passthrough_settle() found; false before. Any thread. */
 static inline bool passthrough_is_enabled(const struct passthrough *p)
 {
 	return atomic_load_explicit(&p->enabled, memory_order_relaxed);

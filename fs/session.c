@@ -130,6 +130,15 @@ static void raise_event(const struct session *s, int event)
 		log_debug("%s: signal the end: %s", s->fs->mountpoint, errtext(errno));
 }
 
+/* INIT was answered, so it can be known: before the first open. */
+static void settle_passthrough(struct weightfs *fs)
+{
+	if (fs->passthrough && !passthrough_settle(fs->passthrough) &&
+	    fs->options.backing == BACKING_RESIDENT)
+		log_warning("%s: no resident tensors: %s", fs->mountpoint,
+			    passthrough_refusal(fs->passthrough));
+}
+
 /* Waits for the first visitor: a thread of its own, because others serve it. A tree that
  * nobody can look at does not stay mounted. */
 static void *finish_start(void *argument)
@@ -146,6 +155,7 @@ static void *finish_start(void *argument)
 		atomic_store(&fs->readahead_bytes, fs->options.readahead_bytes);
 		atomic_store(&fs->readahead_raised, true);
 	}
+	settle_passthrough(fs);
 	if (s->background)
 		leave_terminal(s->null);
 	return NULL;
@@ -202,7 +212,7 @@ static void *run_loop(void *argument)
 	const struct sandbox_needs needs = {
 		.source = s->fs->served->source,
 		.tmpfs = s->fs->tmpfs,
-		.passthrough = s->passthrough.wanted,
+		.passthrough = s->fs->passthrough != NULL,
 	};
 	sigset_t kick;
 
@@ -356,19 +366,18 @@ static int prepare_passthrough(struct session *s)
 		fs->no_passthrough = "no tensor has 64 KiB";
 		return 0;
 	}
+	passthrough_prepare(&s->passthrough, s->fuse);
 	fs->tmpfs = hugetmpfs_new(fs->options.huge_pages);
 	if (fs->tmpfs < 0) {
-		fs->no_passthrough = fs->tmpfs == -EPERM
-					     ? "it takes root (CAP_SYS_ADMIN)"
-					     : "this kernel has no fsmount(2)";
+		refusal_of_tmpfs(&s->passthrough.privilege, fs->tmpfs,
+				 s->passthrough.refusal);
+		fs->no_passthrough = s->passthrough.refusal;
 		/* Who asked for it wants to know; `auto` takes what there is. */
 		if (fs->options.backing == BACKING_RESIDENT)
 			log_warning("%s: no resident tensors: %s", fs->mountpoint,
 				    fs->no_passthrough);
 		return 0;
 	}
-	s->passthrough.wanted = true;
-	s->passthrough.session = s->fuse;
 	fs->passthrough = &s->passthrough;
 	return inodes_new(fs, &s->passthrough, fs->options.resident_limit, &fs->inodes);
 }

@@ -163,6 +163,13 @@ static void print_sandbox(struct json sandbox)
 	(void)printf("%s\n", first ? "none" : "");
 }
 
+static void print_refusal(struct json reason)
+{
+	CLEANUP(free_ptr) char *text = json_dup_printable(reason);
+
+	(void)printf("  %-12s none: %s\n", "passthrough", text ? text : "?");
+}
+
 static void print_options(struct json status)
 {
 	struct json options = json_get(status, "options");
@@ -182,7 +189,7 @@ static void print_options(struct json status)
 	if (json_is_true(json_get(passthrough, "available")))
 		line_text("passthrough", "available");
 	else
-		line_string("passthrough", json_get(passthrough, "reason"));
+		print_refusal(json_get(passthrough, "reason"));
 	line_string("gpu driver", json_get(gpu, "driver"));
 }
 

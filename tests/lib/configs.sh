@@ -1,7 +1,7 @@
 # The configurations; sourced by tests/run. Each is a function config_NAME and is run in a
 # sub-shell with `set -e`, so that a build that fails ends it.
 
-CONFIGURATIONS=(lint gcc clang asan tsan tidy analyzer fuzz mount scale stress speed docs)
+CONFIGURATIONS=(lint gcc clang asan tsan tidy analyzer fuzz mount libfuse317 scale stress speed docs)
 declare -A ABOUT=(
 	[lint]="layers, formatting, words and places"
 	[gcc]="Release build with gcc, warnings are errors, unit tests"
@@ -12,6 +12,7 @@ declare -A ABOUT=(
 	[analyzer]="gcc -fanalyzer"
 	[fuzz]="libFuzzer targets, \$FUZZ_SECONDS each (60)"
 	[mount]="real mounts, read by real tools and libraries"
+	[libfuse317]="mounts with libfuse 3.17 or later, which knows passthrough itself"
 	[scale]="a model of 92,000 tensors"
 	[stress]="64 threads faulting at once for \$STRESS_SECONDS (60)"
 	[speed]="first and second touch against plain libfuse and the source"
@@ -217,6 +218,33 @@ config_fuzz() {
 config_mount() {
 	build_release
 	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest mount tests/mount
+}
+
+# loads_libfuse PROGRAM: ours, and not the one of this machine.
+loads_libfuse() {
+	local version
+
+	version=$(PKG_CONFIG_PATH=$LIBFUSE_PC pkg-config --modversion fuse3)
+	ldd "$1" && "$1" --version
+	ldd "$1" | grep -qF "$LIBFUSE/prefix/lib/libfuse3.so" &&
+		"$1" --version | grep -qx "libfuse $version, built with ${version%.*}"
+}
+
+# What is done by other code than with the libfuse of this machine, and how mounts begin and
+# end, which is libfuse's affair.
+config_libfuse317() {
+	local bin=$OUT/libfuse317/weightfs/bin
+
+	if pkg-config --atleast-version=$LIBFUSE_LEAST fuse3; then
+		skip "another libfuse" "the one of this machine is as new: the others test it"
+		return 0
+	fi
+	have_libfuse || return 0
+	PKG_CONFIG_PATH=$LIBFUSE_PC build libfuse317/weightfs gcc -DCMAKE_BUILD_TYPE=Release
+	run_ctest "$OUT/libfuse317/weightfs"
+	step "it is the libfuse that is loaded" loads_libfuse "$bin/weightfs"
+	WEIGHTFS_BIN_DIR=$bin run_pytest mount tests/mount/test_{resident,lifecycle,errors}.py \
+		tests/mount/test_{changed_source,readonly,requests,tree,views}.py
 }
 
 config_scale() {

@@ -112,6 +112,38 @@ def run_weightfs(*args, timeout=START_S):
                           capture_output=True, text=True, timeout=timeout)
 
 
+class BpfInstruction(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8),
+                ("k", ctypes.c_uint32)]
+
+
+class BpfProgram(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_uint16), ("filter", ctypes.POINTER(BpfInstruction))]
+
+
+FSOPEN = 430  # on every architecture
+
+
+def forbid(call, error):
+    """What a container's filter of system calls does; to be run as root before exec()."""
+    load, equal, answer, allow = 0x20, 0x15, 0x06, 0x7FFF0000
+    code = (BpfInstruction * 4)((load, 0, 0, 0), (equal, 0, 1, call),
+                                (answer, 0, 0, 0x50000 | error), (answer, 0, 0, allow))
+    set_seccomp, filter_mode = 22, 2
+    program = BpfProgram(len(code), code)
+    if LIBC.prctl(set_seccomp, filter_mode, ctypes.byref(program), 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
+# In a mount namespace of its own: there everybody may open the device, as on most machines.
+AS_NOBODY = ["unshare", "-m", "sh", "-c",
+             'node=$(mktemp -d) && mount -t tmpfs none "$node" && mknod -m 666 "$node/fuse" c 10 229 && '
+             'mount --bind "$node/fuse" /dev/fuse && umount -l "$node" && rmdir "$node" && '
+             'exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"', "sh"]
+# Root of a user namespace of its own.
+AS_CONTAINER = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
 class Mount:
     """A mounted model. Use as a context manager or through the fixture `mount`."""
 

@@ -440,7 +440,8 @@ def test_help_and_version():
     for option in ("--help", "--version"):
         done = mounting.run_weightfs(option)
         assert done.returncode == 0 and done.stdout and done.stderr == ""
-    assert re.search(r"\d+\.\d+", mounting.run_weightfs("--version").stdout)
+    assert re.fullmatch(r"weightfs \d+\.\d+\.\d+\nlibfuse (\d+\.\d+)\.\d+, built with \d+\.\d+\n",
+                        mounting.run_weightfs("--version").stdout)
 
 
 def test_a_name_cannot_bring_escape_sequences(tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,14 @@ def test_a_signal_unmounts_a_daemon_in_the_foreground(source, mnt, number):
     child.send_signal(number)
     assert child.wait(mounting.START_S) == 0
     assert not mounting.is_mounted(mnt)
+
+
+def test_each_thread_has_a_channel_of_its_own(mount, source):
+    """With either libfuse, and beside the one that was mounted."""
+    mounted = mount(source)
+    channels = [fd for fd in Path(f"/proc/{mounted.pid}/fd").iterdir()
+                if os.readlink(fd) == "/dev/fuse"]
+    assert len(channels) >= 2
 
 
 def test_a_hangup_that_is_ignored_stays_ignored(source, mnt):

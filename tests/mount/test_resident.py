@@ -111,6 +111,24 @@ def test_reads_do_not_reach_the_daemon(resident):
     assert status(mounted)["backings"]["resident"]["opens"] == 1
 
 
+def test_an_overlay_can_stand_on_a_mount(resident, tmp_path):
+    """As a container's root does: the kernel allows two file systems on one another, and what
+    is passed through to counts as none."""
+    if os.getuid() != 0:
+        pytest.skip("mounting an overlay takes root")
+    mounted = resident()
+    layer, overlay = tmp_path / "layer", tmp_path / "overlay"
+    layer.mkdir()
+    overlay.mkdir()
+    subprocess.run(["mount", "-t", "overlay", "overlay", overlay,
+                    "-o", f"lowerdir={mounted.path}:{layer}"], check=True)
+    try:
+        assert (overlay / "tensors/b/large").read_bytes() == data_of("b.large")
+        assert backing(view_paths(mounted, "b.large")[0]) == "resident"
+    finally:
+        assert mounting.umount(overlay) == 0
+
+
 def test_the_limit_evicts_what_was_used_longest_ago(resident):
     mounted = resident("resident_limit=12M")
     paths = {name: view_paths(mounted, name)[0] for name in SIZES}
