@@ -9,10 +9,12 @@
 #include "hugetmpfs.h"
 #include "passthrough.h"
 
-/* Smaller tensors are read in one request, which costs less than a file of their own. */
-#define LEAST_BYTES ((uint64_t)64 << 10)
+/* Smaller tensors are read in a request or two, which costs less than a file of their
+ * own. And the rest of a file's last page is at most a twentieth of it. */
+#define LEAST_BYTES ((uint64_t)80 << 10)
 
-#define PAGE 4096u
+#define PAGE      4096u
+#define HUGE_PAGE ((uint64_t)2 << 20)
 
 static uint64_t file_size(const struct tensor *t, enum view view)
 {
@@ -30,8 +32,9 @@ static bool resident_suits(const struct weightfs *fs, struct node node)
 static uint64_t resident_cost(const struct weightfs *fs, struct node node)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
+	uint64_t page = fs->options.huge_pages == HUGE_ALWAYS ? HUGE_PAGE : PAGE;
 
-	return (file_size(t, node.view) + PAGE - 1) / PAGE * PAGE;
+	return (file_size(t, node.view) + page - 1) / page * page;
 }
 
 static int write_header(int fd, enum view view, const struct tensor *t)
@@ -78,7 +81,7 @@ static int resident_make(struct weightfs *fs, struct node node)
 		return fd;
 	r = write_contents(fs, node, fd);
 	if (r == 0)
-		return fd;
+		return hugetmpfs_read_only(fd);
 	(void)close(fd);
 	return r;
 }
