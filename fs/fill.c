@@ -6,10 +6,13 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 /* One write fills one huge page of the target, so that the kernel need not clear it
  * first. */
 #define PIECE ((uint64_t)2 << 20)
+
+#define PAGE 4096u
 
 /* Offsets, lengths and memory of O_DIRECT: the largest block size in use. */
 #define ALIGN 4096u
@@ -60,17 +63,16 @@ struct cache_counts {
 	uint64_t recently_evicted;
 };
 
-/* Whether at least half of the range is cached: then reading the rest through the cache
- * costs less than reading all of it around. Kernels that cannot tell are taken to have
- * it. */
+/* Whether all of the range is cached. Kernels that cannot tell are taken to have it. */
 static bool is_cached(const struct source_file *file, uint64_t from, uint64_t len)
 {
 	const struct cache_range range = { .offset = from, .len = len };
+	uint64_t pages = (from % PAGE + len + PAGE - 1) / PAGE;
 	struct cache_counts counts;
 
 	if (syscall(SYS_cachestat, file->fd, &range, &counts, 0) < 0)
 		return true;
-	return counts.cached * ALIGN * 2 >= len;
+	return counts.cached >= pages;
 }
 
 /* ---- Memory ---- */
@@ -160,7 +162,7 @@ static uint64_t piece_at(const struct job *job, uint64_t done)
 	return len < job->len - done ? len : job->len - done;
 }
 
-static int copy_cached(const struct slots *s, const struct job *job)
+static int copy_through_cache(const struct slots *s, const struct job *job)
 {
 	uint64_t done = 0;
 	int r = 0;
@@ -174,6 +176,21 @@ static int copy_cached(const struct slots *s, const struct job *job)
 		done += len;
 	}
 	return r;
+}
+
+/* Copies one piece if the cache has all of it, and else gives -EAGAIN. An ordinary read
+ * would also start to read ahead, and bring into the cache what comes next: which would
+ * then be found there, and so on to the end of the model. */
+static int copy_cached(const struct slots *s, const struct job *job)
+{
+	const struct iovec iov = { .iov_base = s->memory, .iov_len = job->len };
+	ssize_t n = preadv2(job->file->fd, &iov, 1, (off_t)job->from, RWF_NOWAIT);
+
+	if (n < 0 && errno == EOPNOTSUPP)
+		return copy_through_cache(s, job);
+	if (n != (ssize_t)job->len)
+		return -EAGAIN;
+	return write_fully(job->target, s->memory, job->len, job->to);
 }
 
 /* ---- Around the page cache ---- */
@@ -293,14 +310,13 @@ static int copy_direct(struct slots *s, const struct job *job, int fd)
 
 /* ---- All of it ---- */
 
-/* The length of the run of pieces at the start of the job that are alike: cached or not.
- */
+/* The length of what is to be copied next: a piece that is cached, or all up to the next
+ * one that is. */
 static uint64_t run_of_pieces(const struct job *job, bool *cached)
 {
 	uint64_t run = piece_at(job, 0);
 
 	*cached = is_cached(job->file, job->from, run);
-	/* What is cached may be evicted meanwhile: look again after each piece. */
 	while (!*cached && run < job->len) {
 		uint64_t len = piece_at(job, run);
 
@@ -337,10 +353,12 @@ int fill_copy(const struct source_file *file, uint64_t from, uint64_t len, int t
 
 		run.len = run_of_pieces(&rest, &cached);
 		r = slots_map(s);
-		if (r == 0 && (cached || !can_read_around(s, file, &fd)))
-			r = copy_cached(s, &run);
-		else if (r == 0)
+		if (r == 0)
+			r = cached ? copy_cached(s, &run) : -EAGAIN;
+		if (r == -EAGAIN && can_read_around(s, file, &fd))
 			r = copy_direct(s, &run, fd);
+		else if (r == -EAGAIN)
+			r = copy_through_cache(s, &run);
 		rest.from += run.len;
 		rest.to += run.len;
 		rest.len -= run.len;
