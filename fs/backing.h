@@ -10,9 +10,9 @@
 
 #include "layout.h"
 
-/* Smaller tensors are streamed: they are read in one request, which costs less than a
- * file of their own. */
-#define BACKING_LEAST_BYTES ((uint64_t)64 << 10)
+/* Smaller tensors are read in a request or two, which costs less than a file of their
+ * own. And the rest of a file's last page is at most a twentieth of it. */
+#define BACKING_LEAST_BYTES ((uint64_t)80 << 10)
 
 struct backing_ops {
 	const char *name; /* as in user.weightfs.backing and -o backing= */

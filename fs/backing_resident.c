@@ -10,7 +10,8 @@
 #include "passthrough.h"
 #include "source_cache.h"
 
-#define PAGE 4096u
+#define PAGE      4096u
+#define HUGE_PAGE ((uint64_t)2 << 20)
 
 static uint64_t file_size(const struct tensor *t, enum view view)
 {
@@ -28,8 +29,9 @@ static bool resident_suits(const struct weightfs *fs, struct node node)
 static uint64_t resident_cost(const struct weightfs *fs, struct node node)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
+	uint64_t page = fs->options.huge_pages == HUGE_ALWAYS ? HUGE_PAGE : PAGE;
 
-	return (file_size(t, node.view) + PAGE - 1) / PAGE * PAGE;
+	return (file_size(t, node.view) + page - 1) / page * page;
 }
 
 static int write_header(int fd, enum view view, const struct tensor *t)
@@ -77,7 +79,7 @@ static int resident_make(struct weightfs *fs, struct node node)
 		return fd;
 	r = write_contents(fs, node, fd);
 	if (r == 0)
-		return fd;
+		return hugetmpfs_read_only(fd);
 	(void)close(fd);
 	return r;
 }

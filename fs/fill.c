@@ -4,19 +4,45 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 /* One write fills one huge page of the target, so that the kernel need not clear it
  * first. */
 #define PIECE ((uint64_t)2 << 20)
 
-/* Reads in flight; each buffer holds one of this many bytes. Enough to keep an NVMe disk
- * busy. */
-#define DEPTH        8u
-#define BUFFER_BYTES ((uint64_t)1 << 20)
+#define PAGE 4096u
 
 /* Offsets, lengths and memory of O_DIRECT: the largest block size in use. */
 #define ALIGN 4096u
+
+/* Reads in flight: enough to keep an NVMe disk busy while one piece is written. Each has
+ * a slot for a piece, widened to whole blocks. */
+#define DEPTH      4u
+#define SLOT_BYTES (PIECE + ALIGN)
+
+/* A range of the source and where it goes. */
+struct job {
+	const struct source_file *file;
+	uint64_t from;
+	uint64_t len;
+	int target;
+	uint64_t to;
+};
+
+/* A piece is read into a slot and written from there. Writing it from the mapping of the
+ * source saves the first copy, which stays in the core's cache, but costs a page fault
+ * for each 64 KiB: that measured slower. A mapping of the target would be cleared first.
+ */
+struct slots {
+	struct io_uring ring;
+	uint8_t *memory;
+	bool ring_ready;
+};
+
+/* Of each fill thread; these live as long as the session. */
+static _Thread_local struct slots thread_slots;
 
 /* ---- What is in the page cache ---- */
 
@@ -37,23 +63,80 @@ struct cache_counts {
 	uint64_t recently_evicted;
 };
 
-/* Whether at least half of the range is cached: then reading the rest through the cache
- * costs less than reading all of it around. Kernels that cannot tell are taken to have
- * it. */
+/* Whether all of the range is cached. Kernels that cannot tell are taken to have it. */
 static bool is_cached(const struct source_file *file, uint64_t from, uint64_t len)
 {
 	const struct cache_range range = { .offset = from, .len = len };
+	uint64_t pages = (from % PAGE + len + PAGE - 1) / PAGE;
 	struct cache_counts counts;
 
 	if (syscall(SYS_cachestat, file->fd, &range, &counts, 0) < 0)
 		return true;
-	return counts.cached * ALIGN * 2 >= len;
+	return counts.cached >= pages;
 }
 
-/* ---- Writing ---- */
+/* ---- Memory ---- */
 
-/* Writes all of it. Memory that has no page behind it any more (a mapped file that was
- * cut) is EFAULT for the kernel, and -EIO for us. */
+/* In huge pages, so that a disk gets a read as one run of memory and not as hundreds. The
+ * last bytes of the last slot are beyond the last whole one. */
+static int slots_map(struct slots *s)
+{
+	uint8_t *map;
+
+	if (s->memory)
+		return 0;
+	map = mmap(NULL, DEPTH * SLOT_BYTES + PIECE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (map == MAP_FAILED)
+		return -ENOMEM;
+	/* What comes before is never touched. */
+	s->memory = map + (PIECE - (uintptr_t)map % PIECE) % PIECE;
+	(void)madvise(s->memory, DEPTH * PIECE, MADV_HUGEPAGE);
+	return 0;
+}
+
+/* Between two fills the kernel may take the memory, but if it did not, the next one finds
+ * it cleared already. */
+static void slots_rest(const struct slots *s)
+{
+	if (s->memory)
+		(void)madvise(s->memory, DEPTH * SLOT_BYTES, MADV_FREE);
+}
+
+/* After a failure of the ring itself reads may still be under way. The kernel holds on to
+ * the pages that they go to, so the memory must not be used again. */
+static void slots_abandon(struct slots *s)
+{
+	io_uring_queue_exit(&s->ring);
+	s->ring_ready = false;
+	(void)munmap(s->memory, DEPTH * SLOT_BYTES);
+	s->memory = NULL;
+}
+
+static uint8_t *slot_memory(const struct slots *s, unsigned int slot)
+{
+	return s->memory + slot * SLOT_BYTES;
+}
+
+/* ---- Through the page cache ---- */
+
+static int read_fully(const struct source_file *file, uint8_t *bytes, uint64_t len,
+		      uint64_t from)
+{
+	while (len > 0) {
+		ssize_t n = pread(file->fd, bytes, len, (off_t)from);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return -EIO;
+		bytes += n;
+		len -= (uint64_t)n;
+		from += (uint64_t)n;
+	}
+	return 0;
+}
+
 static int write_fully(int target, const uint8_t *bytes, uint64_t len, uint64_t to)
 {
 	while (len > 0) {
@@ -62,7 +145,7 @@ static int write_fully(int target, const uint8_t *bytes, uint64_t len, uint64_t 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return n < 0 && errno != EFAULT ? -errno : -EIO;
+			return n < 0 ? -errno : -EIO;
 		bytes += n;
 		len -= (uint64_t)n;
 		to += (uint64_t)n;
@@ -70,32 +153,67 @@ static int write_fully(int target, const uint8_t *bytes, uint64_t len, uint64_t 
 	return 0;
 }
 
-/* A range of the source and where it goes. */
-struct job {
-	uint64_t from;
-	uint64_t len;
-	int target;
-	uint64_t to;
-};
+/* The length of the piece that starts `done` bytes into the job: to the end of a huge
+ * page of the target. */
+static uint64_t piece_at(const struct job *job, uint64_t done)
+{
+	uint64_t len = PIECE - (job->to + done) % PIECE;
 
-/* ---- Reading around the cache ---- */
+	return len < job->len - done ? len : job->len - done;
+}
+
+static int copy_through_cache(const struct slots *s, const struct job *job)
+{
+	uint64_t done = 0;
+	int r = 0;
+
+	while (r == 0 && done < job->len) {
+		uint64_t len = piece_at(job, done);
+
+		r = read_fully(job->file, s->memory, len, job->from + done);
+		if (r == 0)
+			r = write_fully(job->target, s->memory, len, job->to + done);
+		done += len;
+	}
+	return r;
+}
+
+/* Copies one piece if the cache has all of it, and else gives -EAGAIN. An ordinary read
+ * would also start to read ahead, and bring into the cache what comes next: which would
+ * then be found there, and so on to the end of the model. */
+static int copy_cached(const struct slots *s, const struct job *job)
+{
+	const struct iovec iov = { .iov_base = s->memory, .iov_len = job->len };
+	ssize_t n = preadv2(job->file->fd, &iov, 1, (off_t)job->from, RWF_NOWAIT);
+
+	if (n < 0 && errno == EOPNOTSUPP)
+		return copy_through_cache(s, job);
+	if (n != (ssize_t)job->len)
+		return -EAGAIN;
+	return write_fully(job->target, s->memory, job->len, job->to);
+}
+
+/* ---- Around the page cache ---- */
+
+/* A read under way or ended. */
+struct flight {
+	uint64_t done; /* where in the job the piece starts */
+	uint64_t len;
+	bool ended;
+	int result;
+};
 
 struct direct {
-	struct io_uring ring;
-	bool ready;
-	int fd; /* the same file, opened with O_DIRECT */
-	uint8_t *buffers;
-	uint64_t file_size;
-	/* The range that is read, widened to whole blocks. */
-	uint64_t begin;
-	uint64_t end;
-	uint64_t next; /* where the next read starts */
-	uint32_t lens[DEPTH];
-	bool done[DEPTH];
+	struct slots *slots;
+	const struct job *job;
+	int fd;         /* the same file, opened with O_DIRECT */
+	uint64_t ahead; /* bytes of the job whose reads were started */
+	unsigned int under_way;
+	struct flight flights[DEPTH];
 };
 
-/* A second description of the open file. Without /proc or on a file system without
- * O_DIRECT there is none. */
+/* A second description of the open file, or -1: without /proc, or on a file system
+ * without O_DIRECT. */
 static int open_direct(const struct source_file *file)
 {
 	char path[64];
@@ -104,167 +222,147 @@ static int open_direct(const struct source_file *file)
 	return open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 }
 
-static int direct_init(struct direct *d, const struct source_file *file)
+/* Starts to read the next piece, in whole blocks. The ring has an entry for each slot. */
+static void start_read(struct direct *d, unsigned int slot)
 {
-	d->file_size = file->size;
-	d->fd = open_direct(file);
-	if (d->fd < 0)
-		return -errno;
-	d->buffers = aligned_alloc(ALIGN, DEPTH * BUFFER_BYTES);
-	if (!d->buffers)
-		return -ENOMEM;
-	if (io_uring_queue_init(DEPTH, &d->ring, 0) < 0)
-		return -ENOSYS;
-	d->ready = true;
-	return 0;
-}
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&d->slots->ring);
+	struct flight *flight = &d->flights[slot];
+	uint64_t from = d->job->from + d->ahead;
+	uint64_t begin = from / ALIGN * ALIGN;
+	uint64_t end;
 
-static void direct_fini(struct direct *d)
-{
-	if (d->ready)
-		io_uring_queue_exit(&d->ring);
-	free(d->buffers);
-	if (d->fd >= 0)
-		(void)close(d->fd);
-}
-
-/* There is an entry for each slot. -EIO cannot happen, but the compiler does not know. */
-static int submit_read(struct direct *d, unsigned int slot)
-{
-	uint64_t len = d->end - d->next < BUFFER_BYTES ? d->end - d->next : BUFFER_BYTES;
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&d->ring);
-
+	*flight = (struct flight){ .done = d->ahead, .len = piece_at(d->job, d->ahead) };
+	end = (from + flight->len + ALIGN - 1) / ALIGN * ALIGN;
+	d->ahead += flight->len;
+	flight->ended = !sqe;
 	if (!sqe)
-		return -EIO;
-	io_uring_prep_read(sqe, d->fd, d->buffers + slot * BUFFER_BYTES,
-			   (unsigned int)len, d->next);
-	io_uring_sqe_set_data64(sqe, slot);
-	d->lens[slot] = (uint32_t)len;
-	d->done[slot] = false;
-	d->next += len;
-	return 0;
+		return;
+	io_uring_prep_read(sqe, d->fd, slot_memory(d->slots, slot),
+			   (unsigned int)(end - begin), begin);
+	io_uring_sqe_set_data(sqe, flight);
+	d->under_way++;
 }
 
-/* Waits until the read of this slot has ended. A short one is an error but at the file's
- * end, which lies within the last block. */
-static int wait_for_slot(struct direct *d, unsigned int slot, uint64_t start)
+/* Waits until this read has ended. 0, or what is wrong with the ring. */
+static int wait_for(struct direct *d, const struct flight *flight)
 {
-	while (!d->done[slot]) {
+	while (!flight->ended) {
+		int r = io_uring_submit_and_wait(&d->slots->ring, 1);
 		struct io_uring_cqe *cqe;
-		unsigned int ended;
-		uint64_t left;
-		int r = io_uring_submit_and_wait(&d->ring, 1);
+		struct flight *ended;
 
 		if (r < 0 && r != -EINTR)
 			return r;
-		if (io_uring_peek_cqe(&d->ring, &cqe) < 0)
+		if (io_uring_peek_cqe(&d->slots->ring, &cqe) < 0)
 			continue;
-		ended = (unsigned int)io_uring_cqe_get_data64(cqe);
-		r = cqe->res;
-		io_uring_cqe_seen(&d->ring, cqe);
-		if (r < 0)
-			return r;
-		d->done[ended] = true;
-		if (ended != slot) {
-			d->lens[ended] = (uint32_t)r < d->lens[ended] ? (uint32_t)r
-								      : d->lens[ended];
-			continue;
-		}
-		left = d->file_size - start;
-		if ((uint32_t)r < d->lens[slot] && (uint64_t)r < left)
-			return -EIO;
+		ended = io_uring_cqe_get_data(cqe);
+		ended->result = cqe->res;
+		ended->ended = true;
+		io_uring_cqe_seen(&d->slots->ring, cqe);
+		d->under_way--;
 	}
 	return 0;
 }
 
-/* Writes the part of a finished buffer that was asked for. `start` is its place in the
- * file. */
-static int write_slot(const struct direct *d, unsigned int slot, uint64_t start,
-		      const struct job *job)
+/* Writes the piece of a read that has ended. What could not be read around the cache (not
+ * aligned to the blocks of this disk, or cut short) is read through it. */
+static int write_piece(const struct direct *d, unsigned int slot)
 {
-	uint64_t end = job->from + job->len;
-	uint64_t begin = start > job->from ? start : job->from;
-
-	if (start + d->lens[slot] < end)
-		end = start + d->lens[slot];
-	if (end <= begin)
-		return -EIO;
-	return write_fully(job->target,
-			   d->buffers + slot * BUFFER_BYTES + (begin - start),
-			   end - begin, job->to + (begin - job->from));
-}
-
-static int copy_direct(struct direct *d, const struct job *job)
-{
-	unsigned int slot = 0;
-	uint64_t start;
+	const struct flight *flight = &d->flights[slot];
+	uint64_t from = d->job->from + flight->done;
+	uint64_t skew = from % ALIGN;
+	uint8_t *bytes = slot_memory(d->slots, slot) + skew;
 	int r = 0;
 
-	d->begin = job->from / ALIGN * ALIGN;
-	d->end = (job->from + job->len + ALIGN - 1) / ALIGN * ALIGN;
-	d->next = d->begin;
-	for (unsigned int i = 0; r == 0 && i < DEPTH && d->next < d->end; i++)
-		r = submit_read(d, i);
-	for (start = d->begin; r == 0 && start < d->end; start += BUFFER_BYTES) {
-		r = wait_for_slot(d, slot, start);
-		if (r == 0)
-			r = write_slot(d, slot, start, job);
-		if (r == 0 && d->next < d->end)
-			r = submit_read(d, slot);
-		slot = (slot + 1) % DEPTH;
+	if (flight->result < 0 || (uint64_t)flight->result < skew + flight->len)
+		r = read_fully(d->job->file, bytes, flight->len, from);
+	if (r < 0)
+		return r;
+	return write_fully(d->job->target, bytes, flight->len, d->job->to + flight->done);
+}
+
+static int copy_direct(struct slots *s, const struct job *job, int fd)
+{
+	struct direct d = { .slots = s, .job = job, .fd = fd };
+	unsigned int slot = 0;
+	uint64_t done = 0;
+	int broken = 0;
+	int r = 0;
+
+	while (slot < DEPTH && d.ahead < job->len)
+		start_read(&d, slot++);
+	for (slot = 0; r == 0 && broken == 0 && done < job->len;
+	     slot = (slot + 1) % DEPTH) {
+		broken = wait_for(&d, &d.flights[slot]);
+		if (broken == 0)
+			r = write_piece(&d, slot);
+		done += d.flights[slot].len;
+		if (r == 0 && broken == 0 && d.ahead < job->len)
+			start_read(&d, slot);
 	}
-	return r;
+	/* None may end in a slot that is in use for something else. */
+	for (slot = 0; broken == 0 && d.under_way > 0; slot++)
+		broken = wait_for(&d, &d.flights[slot % DEPTH]);
+	if (broken < 0)
+		slots_abandon(s);
+	return broken < 0 ? broken : r;
 }
 
 /* ---- All of it ---- */
 
-/* The length of the run of pieces at the start of the range that are alike: cached or
- * not. */
-static uint64_t run_of_pieces(const struct source_file *file, uint64_t from, uint64_t len,
-			      uint64_t to, bool *cached)
+/* The length of what is to be copied next: a piece that is cached, or all up to the next
+ * one that is. */
+static uint64_t run_of_pieces(const struct job *job, bool *cached)
 {
-	uint64_t n = PIECE - to % PIECE;
-	uint64_t run = n < len ? n : len;
+	uint64_t run = piece_at(job, 0);
 
-	*cached = is_cached(file, from, run);
-	while (run < len) {
-		n = len - run < PIECE ? len - run : PIECE;
-		if (is_cached(file, from + run, n) != *cached)
+	*cached = is_cached(job->file, job->from, run);
+	while (!*cached && run < job->len) {
+		uint64_t len = piece_at(job, run);
+
+		if (is_cached(job->file, job->from + run, len))
 			break;
-		run += n;
-		if (*cached)
-			break; /* it may be evicted meanwhile: look again after each piece
-				*/
+		run += len;
 	}
 	return run;
+}
+
+/* Whether this thread can read around the cache. */
+static bool can_read_around(struct slots *s, const struct source_file *file, int *fd)
+{
+	if (!s->ring_ready)
+		s->ring_ready = io_uring_queue_init(DEPTH, &s->ring, 0) == 0;
+	if (s->ring_ready && *fd < 0)
+		*fd = open_direct(file);
+	return *fd >= 0;
 }
 
 int fill_copy(const struct source_file *file, uint64_t from, uint64_t len, int target,
 	      uint64_t to)
 {
-	struct job job = { .from = from, .len = len, .target = target, .to = to };
-	struct direct d = { .fd = -1 };
-	int direct = 1; /* not tried yet; then 0 or a negative errno */
-	uint64_t end = from + len;
+	struct slots *s = &thread_slots;
+	struct job rest = {
+		.file = file, .from = from, .len = len, .target = target, .to = to
+	};
+	CLEANUP(close_fd) int fd = -1;
 	int r = 0;
 
-	while (r == 0 && job.from < end) {
+	while (r == 0 && rest.len > 0) {
+		struct job run = rest;
 		bool cached;
 
-		job.len = run_of_pieces(file, job.from, end - job.from, job.to, &cached);
-		if (!cached && direct > 0)
-			direct = direct_init(&d, file);
-		if (cached || direct < 0) {
-			uint64_t piece = PIECE - job.to % PIECE;
-
-			job.len = job.len < piece ? job.len : piece;
-			r = write_fully(target, file->bytes + job.from, job.len, job.to);
-		} else {
-			r = copy_direct(&d, &job);
-		}
-		job.from += job.len;
-		job.to += job.len;
+		run.len = run_of_pieces(&rest, &cached);
+		r = slots_map(s);
+		if (r == 0)
+			r = cached ? copy_cached(s, &run) : -EAGAIN;
+		if (r == -EAGAIN && can_read_around(s, file, &fd))
+			r = copy_direct(s, &run, fd);
+		else if (r == -EAGAIN)
+			r = copy_through_cache(s, &run);
+		rest.from += run.len;
+		rest.to += run.len;
+		rest.len -= run.len;
 	}
-	direct_fini(&d);
+	slots_rest(s);
 	return r;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 
@@ -54,4 +55,19 @@ int hugetmpfs_file(int root, uint64_t size)
 	err = -errno;
 	(void)close(fd);
 	return err;
+}
+
+/* A file of a tmpfs cannot be sealed; only a memfd can, which has no huge pages unless
+ * the whole system gives them to all. */
+int hugetmpfs_read_only(int fd)
+{
+	char path[64];
+	int reader;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	reader = open(path, O_RDONLY | O_CLOEXEC);
+	if (reader < 0)
+		return fd;
+	(void)close(fd);
+	return reader;
 }

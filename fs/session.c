@@ -363,7 +363,7 @@ static int prepare_passthrough(struct session *s)
 		return 0;
 	}
 	if (!has_large_tensor(fs->served->model)) {
-		fs->no_passthrough = "no tensor has 64 KiB";
+		fs->no_passthrough = "no tensor is as large as 80 KiB";
 		return 0;
 	}
 	passthrough_prepare(&s->passthrough, s->fuse);
