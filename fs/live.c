@@ -5,6 +5,7 @@
 
 #include "gpu/gpu.h"
 #include "inodes.h"
+#include "predict.h"
 #include "stats.h"
 
 void live_init(struct weightfs *fs)
@@ -135,6 +136,19 @@ static const char *passthrough_reason(const struct weightfs *fs)
 			       : "it was not asked for";
 }
 
+static void write_prediction(const struct weightfs *fs, struct jsonw *w)
+{
+	struct predict_summary sums = { 0 };
+
+	if (fs->predict)
+		predict_summarise(fs->predict, &sums);
+	jsonw_key(w, "prediction");
+	jsonw_begin_object(w);
+	member_u64(w, "predicted", sums.predicted);
+	member_u64(w, "hits", sums.hits);
+	jsonw_end_object(w);
+}
+
 static void write_machine(const struct weightfs *fs, struct jsonw *w)
 {
 	const struct gpu_ops *gpu = gpu_probe();
@@ -168,6 +182,7 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	member_u64(w, "devices", gpu->device_count());
 	jsonw_end_object(w);
 	write_backings(fs, w);
+	write_prediction(fs, w);
 }
 
 static void write_counters(struct jsonw *w)

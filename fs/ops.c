@@ -9,6 +9,7 @@
 #include "content.h"
 #include "inodes.h"
 #include "layout.h"
+#include "predict.h"
 #include "source_cache.h"
 #include "stats.h"
 #include "xattr.h"
@@ -192,6 +193,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (file && atomic_load_explicit(&file->changed, memory_order_relaxed)) {
 		reply_err(req, -ESTALE);
 	} else if (node.kind == NODE_TENSOR) {
+		if (fs->predict)
+			predict_note_open(fs->predict, node);
 		inodes_open(fs->inodes, req, node,
 			    fs->options.backing == BACKING_RESIDENT);
 	} else {
@@ -206,8 +209,11 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct node node;
 
 	stats_add(STAT_RELEASE, 1);
-	if (fs->inodes && layout_node(fs, ino, &node) && node.kind == NODE_TENSOR)
+	if (fs->inodes && layout_node(fs, ino, &node) && node.kind == NODE_TENSOR) {
+		if (fs->predict)
+			predict_note_release(fs->predict, node);
 		inodes_release(fs->inodes, node, fi->fh);
+	}
 	reply_err(req, 0);
 }
 
@@ -263,6 +269,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		reply_err(req, count);
 	}
 	content_fini(&scratch);
+	if (fs->predict && count > 0 && node.kind == NODE_TENSOR)
+		predict_note_read(fs->predict, node, size);
 }
 
 /* ---- Directories ---- */

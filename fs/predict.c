@@ -12,7 +12,8 @@
  * this rate (64 GB/s) was not read whole. */
 #define MOST_BYTES_PER_NS 64u
 
-/* Bytes ahead of the first tensor of a run; doubled for each further one. */
+/* Bytes ahead of the second tensor of a run, doubled for each further one; ahead of the
+ * first one it is the next tensor. */
 #define FIRST_WINDOW  ((uint64_t)64 << 20)
 #define MOST_DOUBLING 5u
 
@@ -28,7 +29,7 @@
 
 /* Runs are followed back so far, also where several loaders take turns. */
 #define RUN_MAX  16u
-#define TURN_MAX 64u
+#define TURN_MAX 16u
 
 /* Wrong predictions are forgotten in the end. */
 #define COUNTED_MAX 512u
@@ -37,7 +38,7 @@
 
 enum event_kind {
 	EVENT_CONSUMED, /* by reads of the daemon */
-	EVENT_OPENED,   /* by passthrough */
+	EVENT_OPENED,   /* after it was predicted */
 	EVENT_RELEASED,
 };
 
@@ -47,12 +48,20 @@ struct event {
 	uint64_t time_ns;
 };
 
+/* Kibibytes that were read of a view since it was last taken for consumed, and which view
+ * that was. */
+#define SEEN_VIEWS      4u
+#define SEEN(kib, view) ((kib)*SEEN_VIEWS + (view))
+
+_Static_assert(VIEW_COUNT <= SEEN_VIEWS, "a view more");
+
 struct trace {
-	atomic_uint kib;       /* read since it was last taken for consumed */
-	atomic_bool predicted; /* asked for and not opened since */
+	atomic_uint_fast64_t seen; /* see SEEN() */
+	atomic_bool predicted;     /* asked for and not opened since */
+	atomic_bool watched;       /* was predicted, and is open */
 	/* Only the thread that handles events looks at these. */
 	uint32_t consumed_at; /* number of the event; 0: never */
-	uint64_t opened_ns;   /* 0: not open by passthrough */
+	uint64_t opened_ns;   /* 0: not watched, or known to be consumed */
 };
 
 struct predict {
@@ -91,15 +100,16 @@ static uint64_t bytes_of(const struct predict *p, uint32_t index)
 	return model_tensor(p->setup.model, index)->nbytes;
 }
 
-/* Half of it, but more than one touch of a mapping makes the kernel read, if it has more
+/* Most of it, but more than one touch of a mapping makes the kernel read, if it has more
  * than that. */
 static uint64_t threshold(const struct predict *p, uint64_t nbytes)
 {
 	uint64_t peek = p->setup.readahead_bytes * 2;
+	uint64_t most = nbytes / 4 * 3;
 
 	if (peek > nbytes)
 		peek = nbytes;
-	return nbytes / 2 > peek ? nbytes / 2 : peek;
+	return most > peek ? most : peek;
 }
 
 /* ---- What others note ---- */
@@ -118,32 +128,44 @@ static void post(struct predict *p, enum event_kind kind, struct node node)
 	(void)pthread_mutex_unlock(&p->lock);
 }
 
+/* Readers of another view begin anew. What is lost where several threads do this at once
+ * is a tensor that is found to be consumed a little later. */
 void predict_note_read(struct predict *p, struct node node, uint64_t bytes)
 {
-	struct trace *trace = &p->traces[node.index];
+	atomic_uint_fast64_t *seen = &p->traces[node.index].seen;
 	uint64_t nbytes = bytes_of(p, node.index);
-	uint64_t need = threshold(p, nbytes) >> 10;
-	unsigned int kib = (unsigned int)(bytes >> 10);
-	unsigned int before;
+	uint64_t before = atomic_load_explicit(seen, memory_order_relaxed);
+	uint64_t kib = bytes >> 10;
 
-	if (nbytes < PREDICT_LEAST_BYTES || kib == 0)
+	if (nbytes < PREDICT_LEAST_BYTES)
 		return;
-	before = atomic_fetch_add_explicit(&trace->kib, kib, memory_order_relaxed);
-	if (before >= need || before + kib < need)
+	if (before % SEEN_VIEWS == node.view)
+		kib += before / SEEN_VIEWS;
+	if (kib < threshold(p, nbytes) >> 10) {
+		atomic_store_explicit(seen, SEEN(kib, node.view), memory_order_relaxed);
 		return;
-	atomic_store_explicit(&trace->kib, 0, memory_order_relaxed);
+	}
+	atomic_store_explicit(seen, 0, memory_order_relaxed);
 	post(p, EVENT_CONSUMED, node);
 }
 
-void predict_note_open(struct predict *p, struct node node, bool passthrough)
+void predict_note_open(struct predict *p, struct node node)
 {
-	if (passthrough)
-		post(p, EVENT_OPENED, node);
+	struct trace *trace = &p->traces[node.index];
+
+	if (!atomic_load_explicit(&trace->predicted, memory_order_relaxed) ||
+	    !atomic_exchange_explicit(&trace->predicted, false, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&trace->watched, true, memory_order_relaxed);
+	post(p, EVENT_OPENED, node);
 }
 
-void predict_note_release(struct predict *p, struct node node, bool passthrough)
+void predict_note_release(struct predict *p, struct node node)
 {
-	if (passthrough)
+	struct trace *trace = &p->traces[node.index];
+
+	if (atomic_load_explicit(&trace->watched, memory_order_relaxed) &&
+	    atomic_exchange_explicit(&trace->watched, false, memory_order_relaxed))
 		post(p, EVENT_RELEASED, node);
 }
 
@@ -207,23 +229,25 @@ static void count_prediction(struct predict *p)
 static bool ask_for(struct predict *p, struct node node)
 {
 	struct trace *trace = &p->traces[node.index];
-	int r;
+	int r = p->setup.request(p->setup.context, node);
 
-	if (atomic_load_explicit(&trace->predicted, memory_order_relaxed))
-		return true;
-	r = p->setup.request(p->setup.context, node);
-	if (r == 0) {
-		atomic_store_explicit(&trace->predicted, true, memory_order_relaxed);
+	if (r == 0 &&
+	    !atomic_exchange_explicit(&trace->predicted, true, memory_order_relaxed))
 		count_prediction(p);
-	}
 	return r != -ENOSPC;
+}
+
+static uint64_t window_of(unsigned int run)
+{
+	unsigned int doubling = run - 2 < MOST_DOUBLING ? run - 2 : MOST_DOUBLING;
+
+	return run < 2 ? 1 : FIRST_WINDOW << doubling;
 }
 
 /* Asks for what follows a tensor that ends a run. */
 static void predict_behind(struct predict *p, struct node node, unsigned int run)
 {
-	unsigned int doubling = run - 1 < MOST_DOUBLING ? run - 1 : MOST_DOUBLING;
-	uint64_t window = FIRST_WINDOW << doubling;
+	uint64_t window = window_of(run);
 	uint64_t bytes = 0;
 
 	if (window > p->setup.window_max)
@@ -241,18 +265,6 @@ static void predict_behind(struct predict *p, struct node node, unsigned int run
 	}
 }
 
-static void consumed(struct predict *p, struct node node)
-{
-	unsigned int run;
-
-	p->traces[node.index].consumed_at = ++p->event_count;
-	run = run_length(p, node.index);
-	if (is_believed(p, node.index, run))
-		predict_behind(p, node, run);
-}
-
-/* ---- Events ---- */
-
 /* Whether it was open long enough to be read whole; then it is taken for consumed. */
 static bool was_read(struct predict *p, uint32_t index, uint64_t now)
 {
@@ -262,38 +274,69 @@ static bool was_read(struct predict *p, uint32_t index, uint64_t now)
 	    (now - trace->opened_ns) * MOST_BYTES_PER_NS < bytes_of(p, index))
 		return false;
 	trace->opened_ns = 0;
+	trace->consumed_at = ++p->event_count;
 	return true;
 }
 
-/* The one in front may stay open, as in a loader that keeps all its mappings. */
+/* The length of the run that ends in front of a tensor. What it ends with may still be
+ * open, as in a loader that keeps all its mappings. */
+static unsigned int run_before(struct predict *p, uint32_t index, uint64_t now)
+{
+	uint32_t before;
+
+	if (!predecessor(p, index, &before))
+		return 0;
+	(void)was_read(p, before, now);
+	if (p->event_count - p->traces[before].consumed_at > TURN_MAX)
+		return 0;
+	return run_length(p, before);
+}
+
+/* ---- Events ---- */
+
+static void consumed(struct predict *p, const struct event *event)
+{
+	unsigned int run = run_before(p, event->node.index, event->time_ns) + 1;
+
+	p->traces[event->node.index].consumed_at = ++p->event_count;
+	if (is_believed(p, event->node.index, run))
+		predict_behind(p, event->node, run);
+}
+
+/* That a predicted tensor is opened confirms a run. */
 static void opened(struct predict *p, const struct event *event)
 {
-	struct trace *trace = &p->traces[event->node.index];
-	struct node before = event->node;
+	unsigned int run = run_before(p, event->node.index, event->time_ns);
 
-	if (atomic_exchange_explicit(&trace->predicted, false, memory_order_relaxed)) {
-		p->recent_hits++;
-		(void)atomic_fetch_add_explicit(&p->hits, 1, memory_order_relaxed);
-	}
-	if (trace->opened_ns == 0)
-		trace->opened_ns = event->time_ns;
-	if (predecessor(p, event->node.index, &before.index) &&
-	    was_read(p, before.index, event->time_ns))
-		consumed(p, before);
+	p->recent_hits++;
+	(void)atomic_fetch_add_explicit(&p->hits, 1, memory_order_relaxed);
+	p->traces[event->node.index].opened_ns = event->time_ns;
+	if (run > 0)
+		predict_behind(p, event->node, run + 1);
+}
+
+static void released(struct predict *p, const struct event *event)
+{
+	unsigned int run;
+
+	if (!was_read(p, event->node.index, event->time_ns))
+		return;
+	run = run_length(p, event->node.index);
+	if (is_believed(p, event->node.index, run))
+		predict_behind(p, event->node, run);
 }
 
 static void handle(struct predict *p, const struct event *event)
 {
 	switch (event->kind) {
 	case EVENT_CONSUMED:
-		consumed(p, event->node);
+		consumed(p, event);
 		break;
 	case EVENT_OPENED:
 		opened(p, event);
 		break;
 	case EVENT_RELEASED:
-		if (was_read(p, event->node.index, event->time_ns))
-			consumed(p, event->node);
+		released(p, event);
 		break;
 	}
 }

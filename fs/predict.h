@@ -16,7 +16,6 @@
 #ifndef FS_PREDICT_H
 #define FS_PREDICT_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "layout.h"
@@ -33,7 +32,7 @@ struct predict_setup {
 	uint64_t readahead_bytes;  /* a single touch of a mapping reads so much */
 	uint64_t window_max;       /* bytes; no more are predicted at a time */
 	/* Makes a file in the background; 0 or a negative errno, -ENOSPC where it does
-	 * not fit. Called from one thread at a time, without a lock. */
+	 * not fit. Fine to repeat. Called from one thread at a time, without a lock. */
 	int (*request)(void *context, struct node node);
 	void *context;
 };
@@ -51,10 +50,10 @@ void predict_free(struct predict *predict);
  * tensor is found to be consumed. Any thread. */
 void predict_note_read(struct predict *predict, struct node node, uint64_t bytes);
 
-/* A tensor is opened, or an open of it is released. `passthrough`: its reads do not come
- * to the daemon. Any thread. */
-void predict_note_open(struct predict *predict, struct node node, bool passthrough);
-void predict_note_release(struct predict *predict, struct node node, bool passthrough);
+/* A tensor is opened, or an open of it is released. Matters for those that were
+ * predicted: the daemon sees no reads of them. Any thread. */
+void predict_note_open(struct predict *predict, struct node node);
+void predict_note_release(struct predict *predict, struct node node);
 
 /* Does in the caller what the thread would do; for tests, where there is no thread. */
 void predict_drain(struct predict *predict);

@@ -17,6 +17,7 @@
 #include "inodes.h"
 #include "ops.h"
 #include "passthrough.h"
+#include "predict.h"
 #include "source_cache.h"
 #include "thread.h"
 #include "util/errtext.h"
@@ -27,6 +28,9 @@
 /* Wakes libfuse's loop, and its workers from their sleep; its handler does nothing. */
 #define KICK_SIGNAL      SIGUSR1
 #define KICK_INTERVAL_MS 100
+
+/* Bytes of tensors that are made resident ahead of their use. */
+#define MOST_PREDICTED ((uint64_t)1 << 30)
 
 struct session {
 	struct weightfs *fs;
@@ -196,6 +200,8 @@ static int start_threads(struct session *s)
 		r = source_cache_start(s->fs->source_cache);
 	if (r == 0 && s->fs->inodes)
 		r = inodes_start(s->fs->inodes, fill_threads());
+	if (r == 0 && s->fs->predict)
+		r = predict_start(s->fs->predict);
 	if (r == 0 && s->control)
 		r = control_start(s->control);
 	if (r == 0)
@@ -314,7 +320,9 @@ static int run_session(struct session *s)
 		(void)pthread_join(s->starter, NULL);
 	control_close(s->control);
 	watch_stop(s->watch);
-	/* After all who may ask for a status. */
+	predict_free(s->fs->predict);
+	s->fs->predict = NULL;
+	/* After all who may ask for a status or a file. */
 	inodes_free(s->fs->inodes);
 	s->fs->inodes = NULL;
 	return r;
@@ -382,6 +390,31 @@ static int prepare_passthrough(struct session *s)
 	return inodes_new(fs, &s->passthrough, fs->options.resident_limit, &fs->inodes);
 }
 
+static int request_predicted(void *context, struct node node)
+{
+	struct weightfs *fs = context;
+
+	return inodes_request(fs->inodes, node, FILL_PREDICTED);
+}
+
+/* What is predicted must leave room for what is in use, and must not evict what was
+ * predicted before. */
+static int prepare_prediction(struct weightfs *fs)
+{
+	uint64_t share = fs->options.resident_limit / 4;
+	const struct predict_setup setup = {
+		.model = fs->served->model,
+		.readahead_bytes = fs->options.readahead_bytes,
+		.window_max = share < MOST_PREDICTED ? share : MOST_PREDICTED,
+		.request = request_predicted,
+		.context = fs,
+	};
+
+	if (!fs->inodes || fs->options.backing != BACKING_AUTO)
+		return 0;
+	return predict_new(&setup, &fs->predict);
+}
+
 int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -404,6 +437,8 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 	}
 	if (r == 0 && fs->options.drop_source_cache)
 		r = source_cache_new(fs->served, &fs->source_cache);
+	if (r == 0)
+		r = prepare_prediction(fs);
 	if (r == 0)
 		r = channel_attach(s.fuse);
 	if (r == 0)

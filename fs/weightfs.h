@@ -29,6 +29,7 @@ enum live_kind {
 
 struct inodes;
 struct passthrough;
+struct predict;
 struct source_cache;
 
 struct weightfs {
@@ -44,6 +45,7 @@ struct weightfs {
 	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
 	struct inodes *inodes;
 	struct passthrough *passthrough;
+	struct predict *predict; /* NULL: nothing is made resident unless asked for */
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	const char *no_passthrough; /* why there is none; NULL where there is */
 

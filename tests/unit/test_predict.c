@@ -9,7 +9,7 @@
 #define READAHEAD (4 * MIB)
 #define MOST      64
 
-/* What the predictor asked for, in order. */
+/* What the predictor asked for, each once. */
 static uint32_t asked[1024];
 static unsigned int asked_count;
 static int answer;
@@ -23,6 +23,9 @@ static int note_request(void *context, struct node node)
 	if (answer < 0)
 		return answer;
 	ck_assert_int_eq(node.kind, NODE_TENSOR);
+	for (unsigned int i = 0; i < asked_count; i++)
+		if (asked[i] == node.index)
+			return 0;
 	asked[asked_count++] = node.index;
 	return 0;
 }
@@ -128,10 +131,10 @@ START_TEST(a_touch_of_each_mapping_predicts_nothing)
 }
 END_TEST
 
-START_TEST(half_of_a_large_tensor_is_followed_by_the_next)
+START_TEST(most_of_a_large_tensor_is_followed_by_the_next)
 {
 	start_alike(MOST, 100 * MIB, 1024 * MIB);
-	read_bytes(3, 49 * MIB);
+	read_bytes(3, 74 * MIB);
 	ck_assert_uint_eq(asked_count, 0);
 	read_bytes(3, 2 * MIB);
 	ck_assert_uint_eq(asked_count, 1);
@@ -157,16 +160,31 @@ START_TEST(a_longer_run_looks_further_ahead_but_not_beyond_the_window)
 {
 	start_alike(MOST, 32 * MIB, 256 * MIB);
 	read_whole(0);
-	expect_asked(1, 2);
-	ck_assert_uint_eq(asked_count, 2);
+	expect_asked(1, 1);
+	ck_assert_uint_eq(asked_count, 1);
 	read_whole(1);
-	expect_asked(1, 5);
-	ck_assert_uint_eq(asked_count, 5);
+	expect_asked(1, 3);
+	ck_assert_uint_eq(asked_count, 3);
 	read_whole(2);
 	read_whole(3);
 	read_whole(4);
 	expect_asked(1, 12);
 	ck_assert_uint_eq(asked_count, 12);
+	stop();
+}
+END_TEST
+
+START_TEST(reads_of_several_views_do_not_add_up)
+{
+	start_alike(MOST, 32 * MIB, 256 * MIB);
+	for (int round = 0; round < 10; round++) {
+		struct node node = tensor(0);
+
+		node.view = round % 2 == 0 ? VIEW_NPY : VIEW_RAW;
+		predict_note_read(predict, node, 16 * MIB);
+	}
+	predict_drain(predict);
+	ck_assert_uint_eq(asked_count, 0);
 	stop();
 }
 END_TEST
@@ -177,12 +195,14 @@ START_TEST(tensors_that_are_too_small_are_passed_over)
 
 	start(sizes, 1024 * MIB);
 	read_whole(0);
-	ck_assert_uint_eq(asked_count, 2);
+	ck_assert_uint_eq(asked_count, 1);
 	expect_asked(3, 3);
-	expect_asked(5, 5);
 	read_whole(1);
 	read_whole(2);
+	ck_assert_uint_eq(asked_count, 1);
+	read_whole(3);
 	ck_assert_uint_eq(asked_count, 2);
+	expect_asked(5, 5);
 	stop();
 }
 END_TEST
@@ -201,7 +221,7 @@ END_TEST
 /* The daemon sees no reads of what it made: the run goes on with opens. */
 static void open_for_a_while(uint32_t index)
 {
-	predict_note_open(predict, tensor(index), true);
+	predict_note_open(predict, tensor(index));
 	predict_drain(predict);
 	(void)usleep(3000);
 }
@@ -214,7 +234,7 @@ START_TEST(a_run_goes_on_where_predicted_tensors_are_opened_and_closed)
 	read_whole(0);
 	for (uint32_t i = 1; i < 10; i++) {
 		open_for_a_while(i);
-		predict_note_release(predict, tensor(i), true);
+		predict_note_release(predict, tensor(i));
 		predict_drain(predict);
 	}
 	expect_asked(1, 17);
@@ -242,11 +262,11 @@ START_TEST(opening_predicted_tensors_for_a_glance_ends_the_run)
 	read_whole(0);
 	ck_assert_uint_eq(asked_count, 1);
 	for (uint32_t i = 1; i < MOST; i++) {
-		predict_note_open(predict, tensor(i), true);
-		predict_note_release(predict, tensor(i), true);
+		predict_note_open(predict, tensor(i));
+		predict_note_release(predict, tensor(i));
 		predict_drain(predict);
 	}
-	ck_assert_uint_eq(asked_count, 1);
+	ck_assert_uint_le(asked_count, 2);
 	stop();
 }
 END_TEST
@@ -305,11 +325,11 @@ START_TEST(the_thread_handles_what_is_noted)
 	ck_assert_int_eq(predict_start(predict), 0);
 	for (uint64_t at = 0; at < 32 * MIB; at += MIB)
 		predict_note_read(predict, tensor(0), MIB);
-	for (int i = 0; i < 5000 && summary.predicted < 2; i++) {
+	for (int i = 0; i < 5000 && summary.predicted < 1; i++) {
 		(void)usleep(1000);
 		predict_summarise(predict, &summary);
 	}
-	ck_assert_uint_eq(summary.predicted, 2);
+	ck_assert_uint_eq(summary.predicted, 1);
 	stop();
 }
 END_TEST
@@ -320,9 +340,10 @@ static TCase *predict_case(void)
 
 	tcase_add_test(t, a_small_read_of_each_tensor_predicts_nothing);
 	tcase_add_test(t, a_touch_of_each_mapping_predicts_nothing);
-	tcase_add_test(t, half_of_a_large_tensor_is_followed_by_the_next);
+	tcase_add_test(t, most_of_a_large_tensor_is_followed_by_the_next);
 	tcase_add_test(t, small_tensors_are_believed_from_the_third_on);
 	tcase_add_test(t, a_longer_run_looks_further_ahead_but_not_beyond_the_window);
+	tcase_add_test(t, reads_of_several_views_do_not_add_up);
 	tcase_add_test(t, tensors_that_are_too_small_are_passed_over);
 	tcase_add_test(t, a_tensor_larger_than_the_window_is_not_asked_for);
 	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_are_opened_and_closed);
