@@ -541,6 +541,22 @@ uint64_t inodes_shrink(struct inodes *inodes, uint64_t bytes)
 	return before - after;
 }
 
+uint64_t inodes_set_limit(struct inodes *inodes, uint64_t limit)
+{
+	struct leftover *leftovers = NULL;
+	uint64_t before;
+	uint64_t after;
+
+	(void)pthread_mutex_lock(&inodes->lock);
+	inodes->limit = limit;
+	before = inodes->sums.used;
+	(void)make_room(inodes, 0, &leftovers);
+	after = inodes->sums.used;
+	(void)pthread_mutex_unlock(&inodes->lock);
+	close_leftovers(inodes, leftovers);
+	return before - after;
+}
+
 const char *inodes_backing_name(struct inodes *inodes, struct node node)
 {
 	const struct backing_ops *backing = &backing_stream;

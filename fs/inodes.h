@@ -76,6 +76,11 @@ MUST_CHECK int inodes_evict(struct inodes *inodes, struct node node);
  * the limit or there are no more. Returns the bytes that were given up. */
 uint64_t inodes_shrink(struct inodes *inodes, uint64_t bytes);
 
+/* Sets the limit anew and evicts as inodes_shrink() does until what is left fits it. What
+ * is open or pinned may stay above it; nothing is added until it fits again. Returns the
+ * bytes that were given up. */
+uint64_t inodes_set_limit(struct inodes *inodes, uint64_t limit);
+
 /* Name of the backing that an open of this node would get now. */
 const char *inodes_backing_name(struct inodes *inodes, struct node node);
 

@@ -326,6 +326,16 @@ static void log_fuse(enum fuse_log_level level, const char *format, va_list args
 		log_debug("fuse: %s", words);
 }
 
+/* Whether a tensor is worth a file of its own. If none is, nothing needs to happen at
+ * open, which is then cheaper. */
+static bool has_large_tensor(const struct model *model)
+{
+	for (size_t i = 0; i < model_tensor_count(model); i++)
+		if (model_tensor(model, i)->nbytes >= BACKING_LEAST_BYTES)
+			return true;
+	return false;
+}
+
 /* Prepares what makes files for passthrough. Without it every tensor is streamed, and the
  * status says why. */
 static int prepare_passthrough(struct session *s)
@@ -333,8 +343,12 @@ static int prepare_passthrough(struct session *s)
 	struct weightfs *fs = s->fs;
 
 	fs->tmpfs = -1;
-	if (fs->options.backing != BACKING_RESIDENT) {
-		fs->no_passthrough = "the option backing=resident is not set";
+	if (fs->options.backing == BACKING_STREAM) {
+		fs->no_passthrough = "the option backing=stream is set";
+		return 0;
+	}
+	if (!has_large_tensor(fs->served->model)) {
+		fs->no_passthrough = "no tensor has 64 KiB";
 		return 0;
 	}
 	fs->tmpfs = hugetmpfs_new(fs->options.huge_pages);
@@ -342,8 +356,10 @@ static int prepare_passthrough(struct session *s)
 		fs->no_passthrough = fs->tmpfs == -EPERM
 					     ? "it takes root (CAP_SYS_ADMIN)"
 					     : "this kernel has no fsmount(2)";
-		log_warning("%s: no resident tensors: %s", fs->mountpoint,
-			    fs->no_passthrough);
+		/* Who asked for it wants to know; `auto` takes what there is. */
+		if (fs->options.backing == BACKING_RESIDENT)
+			log_warning("%s: no resident tensors: %s", fs->mountpoint,
+				    fs->no_passthrough);
 		return 0;
 	}
 	s->passthrough.wanted = true;
