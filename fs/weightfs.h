@@ -26,6 +26,7 @@ enum live_kind {
 	LIVE_COUNT,
 };
 
+struct cloneplaces;
 struct inodes;
 struct passthrough;
 
@@ -42,7 +43,9 @@ struct weightfs {
 	struct inodes *inodes;
 	struct passthrough *passthrough;
 	int tmpfs;                  /* directory of resident files; -1 for none */
+	struct cloneplaces *clones; /* where clones are made; NULL for nowhere */
 	const char *no_passthrough; /* why there is none; NULL where there is */
+	const char *no_clones;      /* the same for clones */
 
 	/* Set once the kernel has said what it can do. */
 	atomic_uint_fast64_t readahead_bytes;
