@@ -29,7 +29,8 @@ void inodes_release(struct inodes *inodes, struct node node, uint64_t handle)
 	(void)pthread_mutex_lock(&inodes->lock);
 	inode = inodes_find(inodes, node);
 	if (inode && handle == HANDLE_PASSTHROUGH) {
-		if (--inode->passthrough_opens == 0)
+		/* Not after inodes_shut(). */
+		if (inode->state == INODE_READY && --inode->passthrough_opens == 0)
 			inodes_list_append(&inodes->pools[inode->choice].closed, inode);
 	} else if (inode) {
 		inode->stream_opens--;
