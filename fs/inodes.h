@@ -13,7 +13,8 @@
  * evicted only when it is closed. A file is never seen before it is complete.
  *
  * One lock protects everything here; it is not held across file I/O, a system call that
- * may wait, or a reply.
+ * may wait, or a reply. Any thread may call any function but those
+ * that begin and end it.
  */
 #ifndef FS_INODES_H
 #define FS_INODES_H
@@ -39,65 +40,104 @@ enum inode_state {
 	INODE_STATE_COUNT,
 };
 
-/* `limit`: bytes that all files together may take. `threads`: that many fills at a time.
- * 0 or -ENOMEM. */
-MUST_CHECK int inodes_new(struct weightfs *fs, struct passthrough *passthrough,
-			  uint64_t limit, struct inodes **inodes);
+/* How the kernel is told of files and opens. A test has a kernel of its own. */
+struct inodes_kernel {
+	/* As passthrough_register() and passthrough_unregister(). */
+	int (*register_file)(struct passthrough *passthrough, int fd);
+	void (*unregister_file)(struct passthrough *passthrough, int id);
 
-/* Starts the fill threads. 0 or a negative errno. */
+	/* Answers an OPEN: reads go to the file `id`, or to the daemon where it is 0.
+	 * `handle` comes back in RELEASE. 0; -ENOENT where the OPEN was called off, for
+	 * which no RELEASE will come; or another negative errno. */
+	int (*reply_open)(fuse_req_t req, uint64_t handle, int id);
+	void (*reply_error)(fuse_req_t req, int err);
+};
+
+extern const struct inodes_kernel inodes_fuse;
+
+struct inodes_setup {
+	struct weightfs *fs;
+	struct passthrough *passthrough;
+	const struct inodes_kernel *kernel;
+	const struct backing_ops *const *backings; /* by enum backing_choice */
+	uint64_t limit; /* bytes that all files together may take */
+	uint64_t most_files[BACKING_CHOICE_COUNT]; /* of each backing at a time */
+};
+
+/* `setup` is copied. 0 or -ENOMEM. */
+MUST_CHECK int inodes_new(const struct inodes_setup *setup, struct inodes **inodes);
+
+/* Starts that many fill threads. 0 or a negative errno. */
 MUST_CHECK int inodes_start(struct inodes *inodes, unsigned int threads);
 
-/* Stops the threads and closes all files; NULL is fine. */
+/*
+ * Closes all files that are ready, whether they are open or not (who has them open keeps
+ * them), and begins to stop the threads, without waiting for what they are at. After the
+ * last request, while the kernel can still be told: else it holds on to the files for a
+ * while, and with them to the file system that clones are on. NULL is fine.
+ */
+void inodes_shut(struct inodes *inodes);
+
+/* Waits for the threads, answers the opens that still wait with EIO and closes all files;
+ * NULL is fine. */
 void inodes_free(struct inodes *inodes);
 
 /*
- * Answers an OPEN of a tensor: by passthrough if its file is ready, by stream if it is
- * not. With `wait` a file that can be made is made first, and the reply is sent when it
- * is; the caller does not wait. Exactly one reply, from this or a fill thread.
+ * Answers an OPEN of a tensor: by passthrough if its file is ready, by stream if there is
+ * none. The option backing= says whether one is made first: a quick one by the caller,
+ * others by a fill thread, which then sends the reply. Exactly one reply.
  */
-void inodes_open(struct inodes *inodes, fuse_req_t req, struct node node, bool wait);
+void inodes_open(struct inodes *inodes, fuse_req_t req, struct node node);
 
 /* Takes note of a RELEASE. `handle` is what the reply to OPEN had. */
 void inodes_release(struct inodes *inodes, struct node node, uint64_t handle);
 
-/* Asks for a file to be made in the background. 0, -EBUSY (open by stream), -ENOSPC (it
- * would not fit the limit), -EOPNOTSUPP (no backing suits it) or -ENOMEM. Fine to repeat.
- */
+/* Asks for a resident file to be made in the background; it takes the place of a clone.
+ * 0, -EBUSY (it is open in another way), -ENOSPC (it would not fit the limit),
+ * -EOPNOTSUPP (it cannot be resident) or -ENOMEM. Fine to repeat. */
 MUST_CHECK int inodes_request(struct inodes *inodes, struct node node,
 			      enum fill_priority priority);
 
 /* A pinned file is not evicted to make room. Pinning does not make it. */
 MUST_CHECK int inodes_pin(struct inodes *inodes, struct node node, bool pinned);
 
-/* Gives up a file. 0 (also when there is none) or -EBUSY (it is open or being made). */
+/* Gives up a file, or calls off a request that nobody waits for. 0 (also when there is
+ * none) or -EBUSY (it is open or being made). */
 MUST_CHECK int inodes_evict(struct inodes *inodes, struct node node);
 
 /* Evicts closed files that are not pinned, oldest use first, until `bytes` are free of
  * the limit or there are no more. Returns the bytes that were given up. */
 uint64_t inodes_shrink(struct inodes *inodes, uint64_t bytes);
 
-/* Sets the limit anew and evicts as inodes_shrink() does until what is left fits it. What
- * is open or pinned may stay above it; nothing is added until it fits again. Returns the
- * bytes that were given up. */
+/* Sets the limit anew. Evicts as inodes_shrink() does until what is left fits it, and
+ * calls off requests that do not fit and that nobody waits for. What is open, pinned or
+ * being made may stay above it; nothing is added until it fits again. Returns the bytes
+ * that were given up. */
 uint64_t inodes_set_limit(struct inodes *inodes, uint64_t limit);
 
-/* Name of the backing that an open of this node would get now. */
+/* Name of the backing that this node has now. */
 const char *inodes_backing_name(struct inodes *inodes, struct node node);
 
-struct inodes_summary {
-	uint64_t limit;
-	uint64_t used;         /* bytes of files that are ready or being made */
+/* Of one backing. */
+struct backing_sums {
+	uint64_t most_files;
 	uint64_t files;        /* that are ready, of all views */
 	uint64_t tensors;      /* whose raw view is ready */
 	uint64_t tensor_bytes; /* of those */
-	uint64_t queued;       /* files that are queued or being made */
-	uint64_t pinned;
-	uint64_t made; /* files, since the mount */
+	/* Since the mount: */
+	uint64_t opens;
+	uint64_t made; /* files */
 	uint64_t made_bytes;
 	uint64_t evicted;
 	uint64_t failed;
-	uint64_t stream_opens;
-	uint64_t passthrough_opens;
+};
+
+struct inodes_summary {
+	uint64_t limit;
+	uint64_t used;   /* bytes of files that are ready or being made */
+	uint64_t queued; /* files that are queued or being made */
+	uint64_t pinned;
+	struct backing_sums by[BACKING_CHOICE_COUNT]; /* stream: only `opens` */
 };
 
 void inodes_summarise(struct inodes *inodes, struct inodes_summary *summary);

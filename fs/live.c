@@ -89,42 +89,37 @@ static void write_options(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
-static void write_backing(struct jsonw *w, const char *name, uint64_t tensors,
-			  uint64_t bytes, uint64_t opens)
+static void write_backing(struct jsonw *w, enum backing_choice choice,
+			  const struct backing_sums *sums)
 {
-	jsonw_key(w, name);
+	jsonw_key(w, options_backing_name(choice));
 	jsonw_begin_object(w);
-	member_u64(w, "tensors", tensors);
-	member_u64(w, "bytes", bytes);
-	member_u64(w, "opens", opens);
+	member_u64(w, "tensors", sums->tensors);
+	member_u64(w, "bytes", sums->tensor_bytes);
+	member_u64(w, "opens", sums->opens);
 	jsonw_end_object(w);
 }
 
-static void write_backings(const struct weightfs *fs, struct jsonw *w)
+static void write_files(struct jsonw *w, const struct backing_sums *sums)
 {
-	const struct model *model = fs->served->model;
-	struct inodes_summary sums = { 0 };
+	member_u64(w, "files", sums->files);
+	member_u64(w, "made", sums->made);
+	member_u64(w, "evicted", sums->evicted);
+	member_u64(w, "failed", sums->failed);
+}
 
-	if (fs->inodes)
-		inodes_summarise(fs->inodes, &sums);
-	jsonw_key(w, "backings");
-	jsonw_begin_object(w);
-	write_backing(w, "stream", model_tensor_count(model) - sums.tensors,
-		      model_total_bytes(model) - sums.tensor_bytes, sums.stream_opens);
-	write_backing(w, "resident", sums.tensors, sums.tensor_bytes,
-		      sums.passthrough_opens);
-	jsonw_end_object(w);
+static void write_resident(struct jsonw *w, const struct inodes_summary *all)
+{
+	const struct backing_sums *sums = &all->by[BACKING_RESIDENT];
+
 	jsonw_key(w, "resident");
 	jsonw_begin_object(w);
-	member_u64(w, "limit", sums.limit);
-	member_u64(w, "used", sums.used);
-	member_u64(w, "files", sums.files);
-	member_u64(w, "queued", sums.queued);
-	member_u64(w, "pinned", sums.pinned);
-	member_u64(w, "made", sums.made);
-	member_u64(w, "made_bytes", sums.made_bytes);
-	member_u64(w, "evicted", sums.evicted);
-	member_u64(w, "failed", sums.failed);
+	member_u64(w, "limit", all->limit);
+	member_u64(w, "used", all->used);
+	member_u64(w, "queued", all->queued);
+	member_u64(w, "pinned", all->pinned);
+	member_u64(w, "made_bytes", sums->made_bytes);
+	write_files(w, sums);
 	jsonw_end_object(w);
 }
 
@@ -147,6 +142,46 @@ static void write_prediction(const struct weightfs *fs, struct jsonw *w)
 	member_u64(w, "predicted", sums.predicted);
 	member_u64(w, "hits", sums.hits);
 	jsonw_end_object(w);
+}
+
+static void write_clones(const struct weightfs *fs, struct jsonw *w, bool passthrough,
+			 const struct backing_sums *sums)
+{
+	bool available = passthrough && fs->clones;
+
+	jsonw_key(w, "clone");
+	jsonw_begin_object(w);
+	jsonw_key(w, "available");
+	jsonw_bool(w, available);
+	if (!available)
+		member_string(w, "reason",
+			      fs->no_clones ? fs->no_clones : "there is no passthrough");
+	member_u64(w, "most_files", sums->most_files);
+	write_files(w, sums);
+	jsonw_end_object(w);
+}
+
+static void write_backings(const struct weightfs *fs, struct jsonw *w, bool passthrough)
+{
+	const struct model *model = fs->served->model;
+	struct inodes_summary all = { 0 };
+	struct backing_sums *stream = &all.by[BACKING_STREAM];
+
+	if (fs->inodes)
+		inodes_summarise(fs->inodes, &all);
+	stream->tensors = model_tensor_count(model);
+	stream->tensor_bytes = model_total_bytes(model);
+	for (unsigned int i = BACKING_STREAM + 1; i < BACKING_CHOICE_COUNT; i++) {
+		stream->tensors -= all.by[i].tensors;
+		stream->tensor_bytes -= all.by[i].tensor_bytes;
+	}
+	jsonw_key(w, "backings");
+	jsonw_begin_object(w);
+	for (unsigned int i = BACKING_STREAM; i < BACKING_CHOICE_COUNT; i++)
+		write_backing(w, (enum backing_choice)i, &all.by[i]);
+	jsonw_end_object(w);
+	write_resident(w, &all);
+	write_clones(fs, w, passthrough, &all.by[BACKING_CLONE]);
 }
 
 static void write_machine(const struct weightfs *fs, struct jsonw *w)
@@ -181,7 +216,7 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	member_string(w, "driver", gpu->name);
 	member_u64(w, "devices", gpu->device_count());
 	jsonw_end_object(w);
-	write_backings(fs, w);
+	write_backings(fs, w, passthrough);
 	write_prediction(fs, w);
 }
 

@@ -177,7 +177,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct weightfs *fs = request_fs(req);
-	const struct source_file *file;
+	struct source_file *file;
 	struct node node;
 
 	stats_add(STAT_OPEN, 1);
@@ -190,13 +190,13 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	file = layout_source_file(fs, node);
-	if (file && atomic_load_explicit(&file->changed, memory_order_relaxed)) {
+	/* What is passed through is not compared with the source again. */
+	if (file && !source_file_unchanged(file)) {
 		reply_err(req, -ESTALE);
 	} else if (node.kind == NODE_TENSOR) {
 		if (fs->predict)
 			predict_note_open(fs->predict, node);
-		inodes_open(fs->inodes, req, node,
-			    fs->options.backing == BACKING_RESIDENT);
+		inodes_open(fs->inodes, req, node);
 	} else {
 		fi->keep_cache = 1;
 		(void)fuse_reply_open(req, fi);

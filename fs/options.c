@@ -18,6 +18,7 @@
 static const char *const backing_names[] = {
 	[BACKING_AUTO] = "auto",
 	[BACKING_STREAM] = "stream",
+	[BACKING_CLONE] = "clone",
 	[BACKING_RESIDENT] = "resident",
 };
 
@@ -140,7 +141,8 @@ static int set_backing(struct options *o, const char *value, struct diag *diag)
 	int i = find_name(backing_names, ARRAY_LEN(backing_names), value);
 
 	if (i < 0)
-		return fail_value(diag, "backing", value, "auto, stream or resident");
+		return fail_value(diag, "backing", value,
+				  "auto, stream, clone or resident");
 	o->backing = (enum backing_choice)i;
 	return 0;
 }
@@ -235,7 +237,7 @@ static const struct option_info {
 	{ "gid", "N", NEEDS_VALUE, set_gid },
 	{ "threads", "N", NEEDS_VALUE, set_threads },
 	{ "readahead", "SIZE", NEEDS_VALUE, set_readahead },
-	{ "backing", "auto|stream|resident", NEEDS_VALUE, set_backing },
+	{ "backing", "auto|stream|clone|resident", NEEDS_VALUE, set_backing },
 	{ "resident_limit", "SIZE|PERCENT%", NEEDS_VALUE, set_resident_limit },
 	{ "hugepages", "auto|always|never", NEEDS_VALUE, set_huge_pages },
 	{ "source_cache", "keep|drop", NEEDS_VALUE, set_source_cache },

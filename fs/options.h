@@ -10,10 +10,13 @@
 #include "hugetmpfs.h"
 #include "parsers/diag.h"
 
+/* Where the bytes of tensors come from: fs/backing.h. */
 enum backing_choice {
 	BACKING_AUTO,
 	BACKING_STREAM,
+	BACKING_CLONE,
 	BACKING_RESIDENT,
+	BACKING_CHOICE_COUNT,
 };
 
 struct options {

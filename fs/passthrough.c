@@ -141,11 +141,11 @@ void passthrough_init(struct passthrough *p, struct fuse_conn_info *conn)
 	atomic_store(&p->agreed, true);
 }
 
-void passthrough_reply_open(fuse_req_t req, uint64_t handle, int id)
+int passthrough_reply_open(fuse_req_t req, uint64_t handle, int id)
 {
 	const struct fuse_file_info info = { .fh = handle, .backing_id = id };
 
-	(void)fuse_reply_open(req, &info);
+	return fuse_reply_open(req, &info);
 }
 
 #else
@@ -209,7 +209,7 @@ void passthrough_init(struct passthrough *p, struct fuse_conn_info *conn)
 	(void)conn;
 }
 
-void passthrough_reply_open(fuse_req_t req, uint64_t handle, int id)
+int passthrough_reply_open(fuse_req_t req, uint64_t handle, int id)
 {
 	const struct {
 		uint64_t handle;
@@ -217,7 +217,7 @@ void passthrough_reply_open(fuse_req_t req, uint64_t handle, int id)
 		int32_t backing_id;
 	} out = { .handle = handle, .flags = OPEN_PASSTHROUGH, .backing_id = id };
 
-	(void)fuse_reply_buf(req, (const char *)&out, sizeof(out));
+	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
 #endif

@@ -73,7 +73,7 @@ MUST_CHECK int passthrough_register(struct passthrough *p, int fd);
 void passthrough_unregister(struct passthrough *p, int id);
 
 /* Answers an OPEN: reads of this file go to the file with that number. `handle` comes
- * back in RELEASE. */
-void passthrough_reply_open(fuse_req_t req, uint64_t handle, int id);
+ * back in RELEASE. 0 or a negative errno, as fuse_reply_open(). */
+int passthrough_reply_open(fuse_req_t req, uint64_t handle, int id);
 
 #endif

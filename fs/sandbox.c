@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "source.h"
+#include "cloneplace.h"
 #include "util/errtext.h"
 #include "util/log.h"
 #include "util/macros.h"
@@ -45,6 +45,7 @@ static bool drop_capabilities(bool keep_admin)
 
 /* The first version of the interface (Linux 5.13) knows these. */
 #define READ_ACCESS (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define READ_WRITE  (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE)
 #define ALL_ACCESS                                                                  \
 	(READ_ACCESS | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | \
 	 LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |           \
@@ -70,25 +71,35 @@ static bool allow_path(int ruleset, const char *path, uint64_t access)
 	return fd < 0 || allow_open(ruleset, fd, access);
 }
 
-static bool allow_needs(int ruleset, const struct sandbox_needs *needs)
+/* Files of tensors are made there, from the source, which is read around the page cache
+ * through a descriptor of its own. */
+static bool allow_resident(int ruleset, const struct sandbox_needs *needs)
 {
-	const uint64_t read_write =
-		LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
-
-	/* Each thread of the session opens a channel of its own. */
-	if (!allow_path(ruleset, "/dev/fuse", read_write))
-		return false;
-	/* Files of tensors are made there, from the source, which is read around the page
-	 * cache through a descriptor of its own. */
-	if (needs->tmpfs < 0)
-		return true;
-	if (!allow_open(ruleset, needs->tmpfs, read_write | LANDLOCK_ACCESS_FS_MAKE_REG))
+	if (!allow_open(ruleset, needs->tmpfs, READ_WRITE | LANDLOCK_ACCESS_FS_MAKE_REG))
 		return false;
 	for (uint32_t i = 0; i < needs->source->file_count; i++)
 		if (!allow_open(ruleset, needs->source->files[i].fd,
 				LANDLOCK_ACCESS_FS_READ_FILE))
 			return false;
 	return true;
+}
+
+/* Directories in which nothing is but what this process makes. */
+static bool allow_clones(int ruleset, const struct cloneplaces *clones)
+{
+	for (unsigned int i = 0; i < clones->count; i++)
+		if (clones->places[i].dir >= 0 &&
+		    !allow_open(ruleset, clones->places[i].dir, READ_WRITE))
+			return false;
+	return true;
+}
+
+static bool allow_needs(int ruleset, const struct sandbox_needs *needs)
+{
+	/* Each thread of the session opens a channel of its own. */
+	return allow_path(ruleset, "/dev/fuse", READ_WRITE) &&
+	       (needs->tmpfs < 0 || allow_resident(ruleset, needs)) &&
+	       (!needs->clones || allow_clones(ruleset, needs->clones));
 }
 
 static bool enter_landlock(const struct sandbox_needs *needs)

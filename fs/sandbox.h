@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+struct cloneplaces;
 struct source;
 
 struct sandbox {
@@ -20,9 +21,10 @@ struct sandbox {
 
 /* What the threads go on to need. */
 struct sandbox_needs {
-	const struct source *source; /* its files may be opened anew, for reading */
-	int tmpfs;                   /* files may be made there; -1 for none */
-	bool passthrough;            /* takes CAP_SYS_ADMIN */
+	const struct source *source;      /* its files may be opened anew, for reading */
+	int tmpfs;                        /* files may be made there; -1 for none */
+	const struct cloneplaces *clones; /* files may be made there; NULL for nowhere */
+	bool passthrough;                 /* takes CAP_SYS_ADMIN */
 };
 
 /* For the calling thread and the ones it starts later: call before those, and after

@@ -8,10 +8,12 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 
 #include "busy_poll.h"
 #include "channel.h"
+#include "cloneplace.h"
 #include "control.h"
 #include "hugetmpfs.h"
 #include "inodes.h"
@@ -218,6 +220,7 @@ static void *run_loop(void *argument)
 	const struct sandbox_needs needs = {
 		.source = s->fs->served->source,
 		.tmpfs = s->fs->tmpfs,
+		.clones = s->fs->clones,
 		.passthrough = s->fs->passthrough != NULL,
 	};
 	sigset_t kick;
@@ -314,15 +317,16 @@ static int run_session(struct session *s)
 		return -EIO; /* libfuse has said why */
 	r = run_mounted(s);
 	watch_silence(s->watch);
+	predict_free(s->fs->predict);
+	s->fs->predict = NULL;
+	inodes_shut(s->fs->inodes);
 	fuse_session_unmount(s->fuse);
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)
 		(void)pthread_join(s->starter, NULL);
 	control_close(s->control);
 	watch_stop(s->watch);
-	predict_free(s->fs->predict);
-	s->fs->predict = NULL;
-	/* After all who may ask for a status or a file. */
+	/* The others may have asked it until now. */
 	inodes_free(s->fs->inodes);
 	s->fs->inodes = NULL;
 	return r;
@@ -351,12 +355,83 @@ static void log_fuse(enum fuse_log_level level, const char *format, va_list args
 
 /* Whether a tensor is worth a file of its own. If none is, nothing needs to happen at
  * open, which is then cheaper. */
-static bool has_large_tensor(const struct model *model)
+static bool has_large_tensor(const struct model *model, uint64_t bytes)
 {
 	for (size_t i = 0; i < model_tensor_count(model); i++)
-		if (model_tensor(model, i)->nbytes >= BACKING_LEAST_BYTES)
+		if (model_tensor(model, i)->nbytes >= bytes)
 			return true;
 	return false;
+}
+
+/* Whoever asked for a backing by name wants to know; `auto` takes what there is. */
+static void say_missing(const struct weightfs *fs, enum backing_choice choice,
+			const char *reason)
+{
+	if (fs->options.backing == choice)
+		log_warning("%s: no %s tensors: %s", fs->mountpoint,
+			    options_backing_name(choice), reason);
+}
+
+/* Finds where clones can be made; the status says why nowhere. */
+static int prepare_clones(struct weightfs *fs)
+{
+	enum backing_choice choice = fs->options.backing;
+	uint64_t least =
+		choice == BACKING_CLONE ? BACKING_LEAST_BYTES : BACKING_AUTO_CLONE_BYTES;
+	int r;
+
+	if (choice == BACKING_RESIDENT) {
+		fs->no_clones = "the option backing=resident is set";
+		return 0;
+	}
+	if (!has_large_tensor(fs->served->model, least)) {
+		fs->no_clones = "no tensor has 1 MiB";
+		return 0;
+	}
+	r = cloneplace_open(fs->served, &fs->clones);
+	if (r != -EOPNOTSUPP)
+		return r;
+	fs->no_clones = "the model's file system cannot share blocks (XFS and btrfs can)";
+	say_missing(fs, BACKING_CLONE, fs->no_clones);
+	return 0;
+}
+
+/* Prepares what makes files in memory; this also shows whether files can be passed
+ * through at all. */
+static bool prepare_resident(struct session *s)
+{
+	struct weightfs *fs = s->fs;
+
+	fs->tmpfs = hugetmpfs_new(fs->options.huge_pages);
+	if (fs->tmpfs >= 0)
+		return true;
+	refusal_of_tmpfs(&s->passthrough.privilege, fs->tmpfs, s->passthrough.refusal);
+	fs->no_passthrough = s->passthrough.refusal;
+	say_missing(fs, BACKING_RESIDENT, fs->no_passthrough);
+	say_missing(fs, BACKING_CLONE, fs->no_passthrough);
+	return false;
+}
+
+/* Each file keeps a descriptor. More clones than this would cost the kernel much memory.
+ */
+#define MOST_CLONES 16384u
+
+static int make_inodes(struct session *s)
+{
+	struct rlimit files = { .rlim_cur = 0 };
+	struct inodes_setup setup = {
+		.fs = s->fs,
+		.passthrough = &s->passthrough,
+		.kernel = &inodes_fuse,
+		.backings = backing_table,
+		.limit = s->fs->options.resident_limit,
+	};
+
+	(void)getrlimit(RLIMIT_NOFILE, &files);
+	setup.most_files[BACKING_RESIDENT] = files.rlim_cur / 2;
+	setup.most_files[BACKING_CLONE] =
+		files.rlim_cur / 4 < MOST_CLONES ? files.rlim_cur / 4 : MOST_CLONES;
+	return inodes_new(&setup, &s->fs->inodes);
 }
 
 /* Prepares what makes files for passthrough. Without it every tensor is streamed, and the
@@ -364,30 +439,25 @@ static bool has_large_tensor(const struct model *model)
 static int prepare_passthrough(struct session *s)
 {
 	struct weightfs *fs = s->fs;
+	int r;
 
 	fs->tmpfs = -1;
 	if (fs->options.backing == BACKING_STREAM) {
 		fs->no_passthrough = "the option backing=stream is set";
 		return 0;
 	}
-	if (!has_large_tensor(fs->served->model)) {
+	if (!has_large_tensor(fs->served->model, BACKING_LEAST_BYTES)) {
 		fs->no_passthrough = "no tensor is as large as 80 KiB";
 		return 0;
 	}
 	passthrough_prepare(&s->passthrough, s->fuse);
-	fs->tmpfs = hugetmpfs_new(fs->options.huge_pages);
-	if (fs->tmpfs < 0) {
-		refusal_of_tmpfs(&s->passthrough.privilege, fs->tmpfs,
-				 s->passthrough.refusal);
-		fs->no_passthrough = s->passthrough.refusal;
-		/* Who asked for it wants to know; `auto` takes what there is. */
-		if (fs->options.backing == BACKING_RESIDENT)
-			log_warning("%s: no resident tensors: %s", fs->mountpoint,
-				    fs->no_passthrough);
+	if (!prepare_resident(s))
 		return 0;
-	}
+	r = prepare_clones(fs);
+	if (r < 0)
+		return log_errno(r, "%s: prepare clones", fs->mountpoint);
 	fs->passthrough = &s->passthrough;
-	return inodes_new(fs, &s->passthrough, fs->options.resident_limit, &fs->inodes);
+	return make_inodes(s);
 }
 
 static int request_predicted(void *context, struct node node)
@@ -444,8 +514,8 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 	if (r == 0)
 		r = run_session(&s);
 	source_cache_free(fs->source_cache);
-	if (fs->tmpfs >= 0)
-		(void)close(fs->tmpfs);
+	close_fd(&fs->tmpfs);
+	cloneplace_close(fs->clones);
 	if (s.fuse)
 		fuse_session_destroy(s.fuse);
 	busy_poll_fini(&fs->busy_poll);

@@ -27,6 +27,7 @@ enum live_kind {
 	LIVE_COUNT,
 };
 
+struct cloneplaces;
 struct inodes;
 struct passthrough;
 struct predict;
@@ -47,7 +48,9 @@ struct weightfs {
 	struct passthrough *passthrough;
 	struct predict *predict; /* NULL: nothing is made resident unless asked for */
 	int tmpfs;                  /* directory of resident files; -1 for none */
+	struct cloneplaces *clones; /* where clones are made; NULL for nowhere */
 	const char *no_passthrough; /* why there is none; NULL where there is */
+	const char *no_clones;      /* the same for clones */
 
 	struct source_cache *source_cache; /* NULL: what was read stays there */
 

@@ -184,7 +184,7 @@ START_TEST(an_unknown_option_is_refused_with_the_known_ones)
 {
 	static const char known[] =
 		"allow_other, ro, uid=N, gid=N, threads=N, readahead=SIZE, "
-		"backing=auto|stream|resident, resident_limit=SIZE|PERCENT%, "
+		"backing=auto|stream|clone|resident, resident_limit=SIZE|PERCENT%, "
 		"hugepages=auto|always|never, source_cache=keep|drop, format=NAME";
 	static const char *const names[] = { "frobnicate", "Threads",     "thread",
 					     "threadss",   "allow-other", " ro" };
@@ -218,8 +218,9 @@ START_TEST(a_missing_value_is_refused)
 	expect_refused("gid", "option gid: needs a value: gid=N");
 	expect_refused("threads=", "option threads: needs a value: threads=N");
 	expect_refused("readahead", "option readahead: needs a value: readahead=SIZE");
-	expect_refused("backing",
-		       "option backing: needs a value: backing=auto|stream|resident");
+	expect_refused(
+		"backing",
+		"option backing: needs a value: backing=auto|stream|clone|resident");
 	expect_refused("format=", "option format: needs a value: format=NAME");
 }
 END_TEST
@@ -280,13 +281,15 @@ END_TEST
 
 START_TEST(what_is_no_backing_or_format_is_refused_with_those_there_are)
 {
-	expect_refused("backing=fast",
-		       "option backing: value 'fast': must be auto, stream or resident");
-	expect_refused("backing=AUTO",
-		       "option backing: value 'AUTO': must be auto, stream or resident");
+	expect_refused(
+		"backing=fast",
+		"option backing: value 'fast': must be auto, stream, clone or resident");
+	expect_refused(
+		"backing=AUTO",
+		"option backing: value 'AUTO': must be auto, stream, clone or resident");
 	expect_refused(
 		"backing=auto=x",
-		"option backing: value 'auto=x': must be auto, stream or resident");
+		"option backing: value 'auto=x': must be auto, stream, clone or resident");
 	expect_refused("format=exe", "option format: value 'exe': must be one of: gguf, "
 				     "safetensors");
 }
@@ -364,6 +367,7 @@ START_TEST(backings_have_names)
 {
 	ck_assert_str_eq(options_backing_name(BACKING_AUTO), "auto");
 	ck_assert_str_eq(options_backing_name(BACKING_STREAM), "stream");
+	ck_assert_str_eq(options_backing_name(BACKING_CLONE), "clone");
 	ck_assert_str_eq(options_backing_name(BACKING_RESIDENT), "resident");
 }
 END_TEST
