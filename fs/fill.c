@@ -243,16 +243,19 @@ static void start_read(struct direct *d, unsigned int slot)
 	d->under_way++;
 }
 
-/* Waits until this read has ended. 0, or what is wrong with the ring. */
+/* Waits until this read has ended. Those that were prepared begin at once, whether it has
+ * or not. 0, or what is wrong with the ring. */
 static int wait_for(struct direct *d, const struct flight *flight)
 {
+	int r = io_uring_submit(&d->slots->ring);
+
 	while (!flight->ended) {
-		int r = io_uring_submit_and_wait(&d->slots->ring, 1);
 		struct io_uring_cqe *cqe;
 		struct flight *ended;
 
 		if (r < 0 && r != -EINTR)
 			return r;
+		r = io_uring_submit_and_wait(&d->slots->ring, 1);
 		if (io_uring_peek_cqe(&d->slots->ring, &cqe) < 0)
 			continue;
 		ended = io_uring_cqe_get_data(cqe);

@@ -1,7 +1,10 @@
 # The configurations; sourced by tests/run. Each is a function config_NAME and is run in a
 # sub-shell with `set -e`, so that a build that fails ends it.
 
-CONFIGURATIONS=(lint gcc clang asan tsan tidy analyzer fuzz mount libfuse317 scale stress speed docs)
+CONFIGURATIONS=(lint gcc clang asan tsan tidy analyzer fuzz mount libfuse317 scale stress speed
+	bench-short docs)
+# Only when named: these take long, and a machine that does nothing else.
+EXTRA_CONFIGURATIONS=(bench)
 declare -A ABOUT=(
 	[lint]="layers, formatting, words and places"
 	[gcc]="Release build with gcc, warnings are errors, unit tests"
@@ -16,6 +19,8 @@ declare -A ABOUT=(
 	[scale]="a model of 92,000 tensors"
 	[stress]="64 threads faulting at once for \$STRESS_SECONDS (60)"
 	[speed]="first and second touch against plain libfuse and the source"
+	[bench-short]="resident tensors against the original file, 1 GiB"
+	[bench]="every promise beside its baseline, 4 GiB: some minutes; not part of the whole run"
 	[docs]="man pages, links, and every example of the pages"
 )
 
@@ -260,6 +265,26 @@ config_stress() {
 config_speed() {
 	build_release
 	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest speed -s tests/speed
+}
+
+# run_bench ARGUMENT...: the table goes to build-tests/bench/.
+run_bench() {
+	local junit=$OUT/bench/bench.xml status=0
+
+	build_release
+	rm -f "$junit"
+	mkdir -p "$OUT/bench"
+	WEIGHTFS_BIN_DIR=$OUT/gcc/bin "$VENV/bin/python" tests/bench/bench.py "$OUT/bench" "$@" ||
+		status=$?
+	count_junit bench "$junit" "$status" || :
+}
+
+config_bench() {
+	run_bench
+}
+
+config_bench-short() {
+	run_bench --short
 }
 
 # ---- docs ----

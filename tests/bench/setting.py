@@ -1,0 +1,265 @@
+"""What rows are measured with: the model, mounts of it, memory, and an XFS on a loop device."""
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import llama
+import mounting
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+# Tensors below this size have no file of their own.
+LEAST_FILE = 128 * KIB
+
+
+class NotPossible(Exception):
+    """Why a row cannot be measured here."""
+
+
+class Failed(Exception):
+    """What should work did not."""
+
+
+class WrongBytes(Failed):
+    """What was read is not what is in the model."""
+
+
+def fill_threads():
+    """As many as the daemon fills with."""
+    cores = os.cpu_count()
+    return 2 if cores < 4 else cores // 2
+
+
+def meminfo(*names):
+    """Bytes of these lines of /proc/meminfo, together."""
+    text = Path("/proc/meminfo").read_text()
+    return sum(int(re.search(rf"^{name}: +(\d+)", text, re.M)[1]) * KIB for name in names)
+
+
+def smaps_sum(pid, *fields):
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(n) * KIB for field in fields
+               for n in re.findall(rf"^{field}: +(\d+) kB", text, re.M))
+
+
+def anonymous_bytes(pid):
+    """Its own memory. What one process alone has mapped of a file counts as private as well, but
+    is the file's."""
+    return smaps_sum(pid, "Anonymous")
+
+
+class Client:
+    """A process that has mapped and scanned a list, and holds its mappings until `close`."""
+
+    def __init__(self, bench, ranges):
+        self.process = subprocess.Popen([bench, "mmap", ranges, "hold"], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.pid = self.process.pid
+
+    def wait(self):
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+    def huge_bytes(self, least):
+        """Bytes that mappings of files of at least this size have in pages of 2 MiB."""
+        total = 0
+        for part in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path(f"/proc/{self.pid}/smaps").read_text()):
+            size = int(re.search(r"^Size: +(\d+)", part, re.M)[1]) * KIB
+            if size >= least:
+                total += sum(int(n) * KIB for n in
+                             re.findall(r"^(?:Shmem|File)PmdMapped: +(\d+)", part, re.M))
+        return total
+
+
+class Setting:
+    """A model in a folder of its own, which is removed at the end."""
+
+    def __init__(self, folder, size):
+        self.folder = folder / "run"
+        self.size = size
+        self.tool = mounting.BIN / "bench"
+        self.mounts = 0
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        if shutil.disk_usage(folder).free < 2.5 * size:
+            raise SystemExit(f"bench.py: {folder}: less than {2.5 * size / GIB:.1f} GiB free")
+        self.model = self.folder / "model.safetensors"
+        self.tensors = llama.write(self.model, size, self.tool)
+        self.bytes = sum(nbytes for _, _, nbytes in self.tensors)
+        self.original = self.list_of_file("original", self.model)
+        self.sum = None
+
+    def remove(self):
+        shutil.rmtree(self.folder)
+
+    # ---- the measuring program ----
+
+    def bench(self, *args):
+        out = subprocess.run([self.tool, *map(str, args)], capture_output=True, text=True)
+        if out.returncode != 0:
+            raise Failed(out.stderr.strip())
+        return json.loads(out.stdout)
+
+    def rate(self, *args):
+        """GB/s of a command. All that read the whole model must have read the same."""
+        result = self.bench(*args)
+        if args[0] in ("mmap", "read"):
+            self.check_sum(result)
+        return result["bytes"] / result["seconds"] / 1e9
+
+    def check_sum(self, result):
+        if self.sum is None:
+            self.sum = result["sum"]
+        if result["sum"] != self.sum:
+            raise WrongBytes(f"the sum is {result['sum']} and not {self.sum}")
+
+    def cached(self, ranges):
+        return self.bench("cached", ranges)["bytes"]
+
+    def warm_memory(self, nbytes):
+        """Makes the host of a virtual machine give this much memory, which it takes back a
+        moment after it was freed: so before each measurement that takes any."""
+        free = meminfo("MemAvailable") * 0.8
+        self.bench("warm", int(min(nbytes, free)))
+
+    def cache_model(self):
+        self.bench("pread", self.original, 1)
+
+    def drop(self, path=None):
+        left = self.bench("drop", path or self.model)["bytes"]
+        if left > 0.01 * self.size:
+            raise NotPossible(f"{path or self.model}: {left} bytes stay in the page cache")
+
+    # ---- lists of ranges ----
+
+    def write_list(self, name, lines):
+        path = self.folder / f"{name}.list"
+        path.write_text("".join(f"{offset} {length} {file}\n" for offset, length, file in lines))
+        return path
+
+    def list_of_file(self, name, path, shift=0):
+        """The tensors in a file that holds them all."""
+        return self.write_list(name, [(o - shift, n, path) for _, o, n in self.tensors])
+
+    def list_of_mount(self, mounted, view="tensors"):
+        lines = []
+        for name, _, nbytes in self.tensors:
+            path = mounted / view / (name.replace(".", "/") + (".npy" if view == "npy" else ""))
+            # A header, if there is one, stands before the tensor.
+            lines.append((path.stat().st_size - nbytes, nbytes, path))
+        return self.write_list(f"mount{self.mounts}-{view}", lines)
+
+    # ---- mounts ----
+
+    @contextlib.contextmanager
+    def mount(self, backing, source=None):
+        self.mounts += 1
+        path = self.folder / f"mnt{self.mounts}"
+        options = [f"backing={backing}"]
+        if backing == "resident":
+            options.append(f"resident_limit={int(self.size * 1.1)}")
+        mounted = mounting.Mount(source or self.model, path, options)
+        try:
+            mounted.start()
+        except AssertionError as error:
+            raise NotPossible(str(error).split(": ", 1)[1].strip()) from None
+        try:
+            if backing != "stream":
+                check_passthrough(mounted)
+            yield mounted
+        except BaseException as error:
+            mounted.__exit__(type(error), error, None)
+            raise
+        mounted.stop()
+
+    @contextlib.contextmanager
+    def plain_mount(self, program):
+        """One of the baselines of tests/tools, with the data of all tensors as one file."""
+        self.mounts += 1
+        path = self.folder / f"mnt{self.mounts}"
+        path.mkdir()
+        begin = self.tensors[0][1]
+        subprocess.run([mounting.BIN / program, self.model, str(begin), str(self.bytes), path],
+                       check=True)
+        try:
+            yield path / "data", self.list_of_file(f"plain{self.mounts}", path / "data", begin)
+        finally:
+            mounting.umount(path)
+
+    def load(self, mounted, view="tensors", backing="resident"):
+        """Opens each tensor once, so that files of their own are made for them. The seconds."""
+        ranges = self.list_of_mount(mounted, view)
+        seconds = self.bench("load", ranges, 2 * fill_threads())["seconds"]
+        self.check_backing(mounted, view, backing)
+        return seconds
+
+    def check_backing(self, mounted, view, backing):
+        """A tensor that has another backing would be measured as what it is not."""
+        for name, _, nbytes in self.tensors:
+            if nbytes < LEAST_FILE:
+                continue
+            path = mounted / view / (name.replace(".", "/") + (".npy" if view == "npy" else ""))
+            found = os.getxattr(path, "user.weightfs.backing").decode()
+            if found != backing:
+                raise NotPossible(f"'{name}' has the backing {found} and not {backing}")
+
+    # ---- XFS ----
+
+    @contextlib.contextmanager
+    def xfs(self):
+        """(model, list of its tensors) on an XFS of its own."""
+        if os.geteuid() != 0:
+            raise NotPossible("a loop device takes root")
+        if not shutil.which("mkfs.xfs"):
+            raise NotPossible("there is no mkfs.xfs (xfsprogs)")
+        image = self.folder / "xfs.image"
+        path = self.folder / "xfs"
+        with open(image, "wb") as file:
+            file.truncate(self.size + 2 * GIB)
+        run("mkfs.xfs", "-q", "-m", "reflink=1", image)
+        path.mkdir()
+        loop = run("losetup", "--find", "--show", "--direct-io=on", image)
+        try:
+            run("mount", "-t", "xfs", loop, path)
+            try:
+                run("cp", "--reflink=never", self.model, path)
+                model = path / self.model.name
+                yield model, self.list_of_file("xfs", model)
+            finally:
+                unmount_patiently(path)
+        finally:
+            run("losetup", "--detach", loop)
+            image.unlink()
+
+
+def check_passthrough(mounted):
+    passthrough = mounted.stats()["passthrough"]
+    if not passthrough["available"]:
+        raise NotPossible(f"no passthrough: {passthrough['reason']}")
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise NotPossible(f"{command[0]}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def unmount_patiently(path):
+    """The daemon's last descriptors may go a moment after its process."""
+    for _ in range(50):
+        if mounting.umount(path) == 0:
+            return
+        time.sleep(0.1)
+    mounting.umount(path, mounting.MNT_DETACH)
