@@ -79,6 +79,19 @@ void refusal_of_registration(const struct privilege *privilege, int err,
 			       errtext(err));
 }
 
+void refusal_of_io_uring(const struct privilege *privilege, int err,
+			 char text[static REFUSAL_MAX])
+{
+	if ((err == -EPERM || err == -ENOSYS) && privilege->filtered)
+		put(text, "a filter of system calls (seccomp) forbids io_uring_setup(2)");
+	else if (err == -EPERM)
+		put(text, "the setting kernel.io_uring_disabled forbids it");
+	else if (err == -ENOSYS)
+		put(text, "this kernel was built without it (CONFIG_IO_URING)");
+	else
+		(void)snprintf(text, REFUSAL_MAX, "io_uring_setup(2): %s", errtext(err));
+}
+
 void refusal_of_offer(const struct privilege *privilege, char text[static REFUSAL_MAX])
 {
 	const unsigned int *kernel = privilege->kernel;

@@ -30,6 +30,10 @@ void refusal_of_tmpfs(const struct privilege *privilege, int err,
 void refusal_of_registration(const struct privilege *privilege, int err,
 			     char text[static REFUSAL_MAX]);
 
+/* A ring of io_uring could not be made. */
+void refusal_of_io_uring(const struct privilege *privilege, int err,
+			 char text[static REFUSAL_MAX]);
+
 /* The kernel does not offer passthrough in INIT. */
 void refusal_of_offer(const struct privilege *privilege, char text[static REFUSAL_MAX]);
 
