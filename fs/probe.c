@@ -170,12 +170,13 @@ static void try_session(const struct privilege *privilege, struct session_report
 static uint64_t huge_page_size(void)
 {
 	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "re");
-	unsigned long long size = 0;
+	uint64_t size = 0;
+	char text[32];
 
 	if (!file)
 		return 0;
-	if (fscanf(file, "%llu", &size) != 1)
-		size = 0;
+	if (fgets(text, sizeof(text), file))
+		size = strtoull(text, NULL, 10);
 	(void)fclose(file);
 	return size;
 }

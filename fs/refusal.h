@@ -11,10 +11,10 @@
 
 /* What decides over it. */
 struct privilege {
-	bool admin;             /* CAP_SYS_ADMIN, be it of a user namespace */
-	bool initial_userns;    /* and not of a container's own */
-	bool filtered;          /* somebody has put a filter of system calls over us */
-	unsigned int kernel[2]; /* version of Linux: 6 and 9 for 6.9 */
+	bool admin;          /* CAP_SYS_ADMIN, be it of a user namespace */
+	bool initial_userns; /* and not of a container's own */
+	bool filtered;       /* somebody has put a filter of system calls over us */
+	unsigned int kernel; /* KERNEL(6, 9) */
 };
 
 /* For the calling thread. Before the sandbox, which filters too. */

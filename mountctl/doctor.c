@@ -1,9 +1,10 @@
 #include "mountctl/doctor.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+
+#include "util/kernel.h"
 
 void finding_set(struct finding *finding, enum mark mark, const char *cost,
 		 const char *advice)
@@ -49,13 +50,27 @@ int machine_read_line(const struct machine *machine, const char *path, char *tex
 	return 0;
 }
 
+/* "max" and the like are none. */
+static bool take_number(const char *text, uint64_t *number)
+{
+	unsigned long long value;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (end == text || errno != 0)
+		return false;
+	*number = value;
+	return true;
+}
+
 bool machine_read_number(const struct machine *machine, const char *path,
 			 uint64_t *number)
 {
 	char text[64];
 
 	return machine_read_line(machine, path, text, sizeof(text)) == 0 &&
-	       sscanf(text, "%" SCNu64, number) == 1;
+	       take_number(text, number);
 }
 
 bool machine_has(const struct machine *machine, const char *path)
@@ -78,7 +93,7 @@ bool machine_read_field(const struct machine *machine, const char *path, const c
 		return false;
 	while (!found && fgets(line, sizeof(line), file))
 		found = strncmp(line, key, len) == 0 && line[len] == ':' &&
-			sscanf(line + len + 1, "%" SCNu64, number) == 1;
+			take_number(line + len + 1, number);
 	(void)fclose(file);
 	return found;
 }
@@ -124,13 +139,10 @@ const char *machine_remedy(const struct finding *finding)
 
 unsigned int machine_kernel(const struct machine *machine)
 {
-	unsigned int major;
-	unsigned int minor;
 	char release[128];
 
 	if (machine_read_line(machine, "/proc/sys/kernel/osrelease", release,
-			      sizeof(release)) < 0 ||
-	    sscanf(release, "%u.%u", &major, &minor) != 2)
+			      sizeof(release)) < 0)
 		return 0;
-	return major * 1000 + minor;
+	return kernel_parse(release);
 }

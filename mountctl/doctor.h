@@ -123,7 +123,7 @@ bool machine_probed(const struct machine *machine, const char *name,
  * that is known. */
 const char *machine_remedy(const struct finding *finding);
 
-/* Major and minor version of Linux as one number, 6.9 as 6009; 0 if unknown. */
+/* The version of Linux as KERNEL() of util/kernel.h has it; 0 if unknown. */
 unsigned int machine_kernel(const struct machine *machine);
 
 #endif

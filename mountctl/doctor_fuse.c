@@ -11,6 +11,7 @@
 
 #include "mountctl/doctor.h"
 #include "util/errtext.h"
+#include "util/kernel.h"
 
 #define NOTHING_MOUNTS "nothing can be mounted"
 
@@ -190,7 +191,7 @@ static void find_kernel(const struct machine *m, struct finding *f)
 	(void)!machine_read_line(m, "/proc/sys/kernel/osrelease", release,
 				 sizeof(release));
 	FOUND(f, "Linux %s", release);
-	if (machine_kernel(m) < 6009)
+	if (machine_kernel(m) < KERNEL(6, 9))
 		finding_set(f, MARK_HINT, "FUSE has no passthrough before Linux 6.9",
 			    "run Linux 6.9 or later");
 }

@@ -6,6 +6,7 @@
 
 #include "mountctl/doctor.h"
 #include "mountctl/guard.h"
+#include "util/kernel.h"
 #include "util/size.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -252,7 +253,7 @@ static void find_locked_memory(const struct machine *m, struct finding *f)
 		return;
 	add_limit(f, limit.rlim_cur, true);
 	/* Linux 5.12 no longer counts rings as locked memory. */
-	if (machine_kernel(m) < 5012 && limit.rlim_cur < enough && !m->is_root)
+	if (machine_kernel(m) < KERNEL(5, 12) && limit.rlim_cur < enough && !m->is_root)
 		finding_set(f, MARK_HINT,
 			    "on this kernel io_uring takes of it, and gets none",
 			    "raise it: ulimit -l, LimitMEMLOCK= of a service");

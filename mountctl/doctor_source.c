@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
@@ -62,11 +61,23 @@ static int find_file(const char *dir, char *file)
 	return r;
 }
 
+/* The directory that a file is in: "a" is in ".". */
+static void cut_last_name(char *path)
+{
+	char *slash = strrchr(path, '/');
+
+	if (!slash)
+		memcpy(path, ".", 2);
+	else if (slash == path)
+		path[1] = '\0';
+	else
+		*slash = '\0';
+}
+
 /* Opens the model file, or a file of its directory; `dir` becomes the directory that it
  * is in. Both have room for PATH_MAX bytes. A descriptor or a negative errno. */
 static int open_source(const char *source, char *file, char *dir)
 {
-	const char *parent;
 	struct stat st;
 	int fd;
 	int r;
@@ -80,8 +91,7 @@ static int open_source(const char *source, char *file, char *dir)
 		if (r < 0)
 			return r;
 	} else {
-		parent = dirname(dir);
-		memmove(dir, parent, strlen(parent) + 1);
+		cut_last_name(dir);
 	}
 	fd = open(file, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
