@@ -11,6 +11,7 @@
 
 #include "live.h"
 #include "ops.h"
+#include "probe.h"
 #include "session.h"
 #include "util/log.h"
 #include "visitor.h"
@@ -24,6 +25,7 @@ struct arguments {
 	bool foreground;
 	bool debug;
 	bool describe;
+	bool probe;
 };
 
 static void print_help(void)
@@ -34,6 +36,7 @@ static void print_help(void)
 	(void)printf(
 		"usage: weightfs SOURCE MOUNTPOINT [-o OPTION,...] [-f] [-d]\n"
 		"       weightfs --describe SOURCE\n"
+		"       weightfs --probe\n"
 		"\n"
 		"Mounts a model (safetensors, GGUF) as a directory tree in which every tensor\n"
 		"is a file. Returns when the tree can be used.\n"
@@ -42,6 +45,7 @@ static void print_help(void)
 		"  -f             stay in the foreground\n"
 		"  -d             log every request; implies -f\n"
 		"  --describe     print model and metadata as JSON, mount nothing\n"
+		"  --probe        print what this machine gives to mounts as JSON\n"
 		"  --help         print this text\n"
 		"  --version      print the versions of weightfs and libfuse\n",
 		names);
@@ -84,7 +88,7 @@ static int parse_option_text(struct options *options, const char *text)
 
 static int take_operands(struct arguments *a, int argc, char **argv)
 {
-	int expected = a->describe ? 1 : 2;
+	int expected = a->probe ? 0 : a->describe ? 1 : 2;
 
 	if (argc < expected)
 		return fail_usage(argc == 0 ? "usage: SOURCE is missing"
@@ -103,6 +107,7 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ "describe", no_argument, NULL, 'D' },
+		{ "probe", no_argument, NULL, 'P' },
 		{ 0 },
 	};
 	int c;
@@ -121,6 +126,8 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 			a->debug = true;
 		} else if (c == 'D') {
 			a->describe = true;
+		} else if (c == 'P') {
+			a->probe = true;
 		} else if (c == 'h') {
 			print_help();
 			return 1;
@@ -134,7 +141,22 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 	return take_operands(a, argc - optind, argv + optind);
 }
 
-/* ---- --describe ---- */
+/* ---- --describe, --probe ---- */
+
+static int print_document(const struct strbuf *out)
+{
+	if (fwrite(out->data, 1, out->len, stdout) != out->len || fflush(stdout) != 0)
+		return log_errno(-errno, "write");
+	return 0;
+}
+
+static int probe(void)
+{
+	CLEANUP(strbuf_fini) struct strbuf out = { 0 };
+	int r = probe_write(&out);
+
+	return r < 0 ? log_errno(r, "probe") : print_document(&out);
+}
 
 static int describe(struct served *served)
 {
@@ -157,9 +179,8 @@ static int describe(struct served *served)
 	strbuf_add_str(&out, "}\n");
 	if (r == 0)
 		r = out.err;
-	if (r == 0 &&
-	    (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0))
-		r = log_errno(-errno, "write");
+	if (r == 0)
+		r = print_document(&out);
 	strbuf_fini(&out);
 	return r;
 }
@@ -332,6 +353,8 @@ int main(int argc, char **argv)
 		return r < 0 ? EXIT_USAGE : EXIT_SUCCESS;
 	if (a.debug)
 		log_init("weightfs", LOG_LEVEL_DEBUG);
+	if (a.probe)
+		return probe() < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	raise_file_limit();
 	keep_memory_small();
 	r = served_load(a.source, a.options.format, &served, &diag);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "util/errtext.h"
+#include "util/kernel.h"
 
 /* PROC_USER_INIT_INO of Linux: the number of the first user namespace, always. */
 #define INITIAL_USERNS 0xEFFFFFFDu
@@ -37,8 +38,7 @@ void privilege_read(struct privilege *privilege)
 		stat("/proc/self/ns/user", &st) < 0 || st.st_ino == INITIAL_USERNS;
 	privilege->filtered = prctl(PR_GET_SECCOMP, 0, 0, 0, 0) == SECCOMP_MODE_FILTER;
 	if (uname(&name) == 0)
-		(void)sscanf(name.release, "%u.%u", &privilege->kernel[0],
-			     &privilege->kernel[1]);
+		privilege->kernel = kernel_parse(name.release);
 }
 
 static void put(char text[static REFUSAL_MAX], const char *sentence)
@@ -79,14 +79,26 @@ void refusal_of_registration(const struct privilege *privilege, int err,
 			       errtext(err));
 }
 
+void refusal_of_io_uring(const struct privilege *privilege, int err,
+			 char text[static REFUSAL_MAX])
+{
+	if ((err == -EPERM || err == -ENOSYS) && privilege->filtered)
+		put(text, "a filter of system calls (seccomp) forbids io_uring_setup(2)");
+	else if (err == -EPERM)
+		put(text, "the setting kernel.io_uring_disabled forbids it");
+	else if (err == -ENOSYS)
+		put(text, "this kernel was built without it (CONFIG_IO_URING)");
+	else
+		(void)snprintf(text, REFUSAL_MAX, "io_uring_setup(2): %s", errtext(err));
+}
+
 void refusal_of_offer(const struct privilege *privilege, char text[static REFUSAL_MAX])
 {
-	const unsigned int *kernel = privilege->kernel;
-
-	if (kernel[0] > 6 || (kernel[0] == 6 && kernel[1] >= 9))
+	if (privilege->kernel >= KERNEL(6, 9))
 		put(text, "this kernel was built without it (CONFIG_FUSE_PASSTHROUGH)");
 	else
 		(void)snprintf(text, REFUSAL_MAX,
 			       "this kernel is Linux %u.%u, which has none: 6.9 has",
-			       kernel[0], kernel[1]);
+			       KERNEL_MAJOR(privilege->kernel),
+			       KERNEL_MINOR(privilege->kernel));
 }

@@ -11,10 +11,10 @@
 
 /* What decides over it. */
 struct privilege {
-	bool admin;             /* CAP_SYS_ADMIN, be it of a user namespace */
-	bool initial_userns;    /* and not of a container's own */
-	bool filtered;          /* somebody has put a filter of system calls over us */
-	unsigned int kernel[2]; /* version of Linux: 6 and 9 for 6.9 */
+	bool admin;          /* CAP_SYS_ADMIN, be it of a user namespace */
+	bool initial_userns; /* and not of a container's own */
+	bool filtered;       /* somebody has put a filter of system calls over us */
+	unsigned int kernel; /* KERNEL(6, 9) */
 };
 
 /* For the calling thread. Before the sandbox, which filters too. */
@@ -29,6 +29,10 @@ void refusal_of_tmpfs(const struct privilege *privilege, int err,
 /* A file could not be registered for passthrough. */
 void refusal_of_registration(const struct privilege *privilege, int err,
 			     char text[static REFUSAL_MAX]);
+
+/* A ring of io_uring could not be made. */
+void refusal_of_io_uring(const struct privilege *privilege, int err,
+			 char text[static REFUSAL_MAX]);
 
 /* The kernel does not offer passthrough in INIT. */
 void refusal_of_offer(const struct privilege *privilege, char text[static REFUSAL_MAX]);

@@ -30,6 +30,7 @@ extern const struct command command_list;
 extern const struct command command_status;
 extern const struct command command_ls;
 extern const struct command command_info;
+extern const struct command command_doctor;
 
 /* getopt_long() values of the options that every command has. */
 #define COMMAND_OPTION_JSON 0x100

@@ -152,3 +152,16 @@ def test_the_description_has_the_documented_members(tmp_path):
     assert list(described) == ["model", "metadata", "warnings"]
     for key in described:
         assert f".Ql {key}" in MAN_WEIGHTFS
+
+
+def test_the_probe_has_the_documented_members():
+    for key in json.loads(output("weightfs", "--probe")):
+        assert re.search(rf"^\.Ql (.* , )?{key}\b", MAN_WEIGHTFS, re.M), key
+
+
+def test_each_check_of_the_doctor_is_documented(named):
+    done = subprocess.run([mounting.BIN / "mountctl", "--json", "doctor", named.path],
+                          capture_output=True, check=False)
+    documented = [name for row in table("docs/status.md", "id", "about")
+                  for name in re.findall(r"\w+", row[0])]
+    assert [row["id"] for row in json.loads(done.stdout)["checks"]] == documented

@@ -249,7 +249,7 @@ config_libfuse317() {
 	run_ctest "$OUT/libfuse317/weightfs"
 	step "it is the libfuse that is loaded" loads_libfuse "$bin/weightfs"
 	WEIGHTFS_BIN_DIR=$bin run_pytest mount tests/mount/test_{resident,lifecycle,errors}.py \
-		tests/mount/test_{changed_source,readonly,requests,tree,views}.py
+		tests/mount/test_{changed_source,doctor,readonly,refusals,requests,tree,views}.py
 }
 
 config_scale() {

@@ -3,14 +3,15 @@
 #include "passthrough.h"
 #include "refusal.h"
 #include "unit.h"
+#include "util/kernel.h"
 
 static const struct privilege root = {
 	.admin = true,
 	.initial_userns = true,
-	.kernel = { 6, 12 },
+	.kernel = KERNEL(6, 12),
 };
 
-static const struct privilege user = { .initial_userns = true, .kernel = { 6, 12 } };
+static const struct privilege user = { .initial_userns = true, .kernel = KERNEL(6, 12) };
 
 static char text[REFUSAL_MAX];
 
@@ -84,11 +85,10 @@ START_TEST(an_old_kernel_is_told_from_one_built_without)
 {
 	struct privilege old = root;
 
-	old.kernel[1] = 8;
+	old.kernel = KERNEL(6, 8);
 	refusal_of_offer(&old, text);
 	ck_assert_str_eq(text, "this kernel is Linux 6.8, which has none: 6.9 has");
-	old.kernel[0] = 5;
-	old.kernel[1] = 15;
+	old.kernel = KERNEL(5, 15);
 	refusal_of_offer(&old, text);
 	ck_assert_str_eq(text, "this kernel is Linux 5.15, which has none: 6.9 has");
 	refusal_of_offer(&root, text);
