@@ -5,6 +5,7 @@
 
 #include "gpu/gpu.h"
 #include "inodes.h"
+#include "pressure.h"
 #include "stats.h"
 
 void live_init(struct weightfs *fs)
@@ -99,6 +100,18 @@ static void write_backing(struct jsonw *w, const char *name, uint64_t tensors,
 	jsonw_end_object(w);
 }
 
+/* Of all files together: what was asked for, and what is in force. */
+static void write_limits(const struct weightfs *fs, struct jsonw *w)
+{
+	struct pressure_summary sums = { .limit = 0 };
+
+	if (fs->pressure)
+		pressure_summarise(fs->pressure, &sums);
+	member_u64(w, "limit", fs->pressure ? fs->options.resident_limit : 0);
+	member_u64(w, "effective_limit", sums.limit);
+	member_u64(w, "pressure_events", sums.events);
+}
+
 static void write_backings(const struct weightfs *fs, struct jsonw *w)
 {
 	const struct model *model = fs->served->model;
@@ -115,7 +128,7 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 	jsonw_key(w, "resident");
 	jsonw_begin_object(w);
-	member_u64(w, "limit", sums.limit);
+	write_limits(fs, w);
 	member_u64(w, "used", sums.used);
 	member_u64(w, "files", sums.files);
 	member_u64(w, "queued", sums.queued);

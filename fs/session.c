@@ -16,6 +16,7 @@
 #include "inodes.h"
 #include "ops.h"
 #include "passthrough.h"
+#include "pressure.h"
 #include "source_cache.h"
 #include "thread.h"
 #include "util/errtext.h"
@@ -185,6 +186,8 @@ static int start_threads(struct session *s)
 		r = source_cache_start(s->fs->source_cache);
 	if (r == 0 && s->fs->inodes)
 		r = inodes_start(s->fs->inodes, fill_threads());
+	if (r == 0 && s->fs->pressure)
+		r = pressure_start(s->fs->pressure);
 	if (r == 0 && s->control)
 		r = control_start(s->control);
 	if (r == 0)
@@ -301,6 +304,7 @@ static int run_session(struct session *s)
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)
 		(void)pthread_join(s->starter, NULL);
+	pressure_stop(s->fs->pressure);
 	inodes_free(s->fs->inodes);
 	s->fs->inodes = NULL;
 	control_close(s->control);
@@ -355,6 +359,20 @@ static int prepare_passthrough(struct session *s)
 	return inodes_new(fs, &s->passthrough, fs->options.resident_limit, &fs->inodes);
 }
 
+/* Watches the memory that files are made in. */
+static int prepare_pressure(struct weightfs *fs)
+{
+	const struct pressure_setup setup = {
+		.subject = fs->mountpoint,
+		.roots = &memory_system_roots,
+		.files = &pressure_inodes,
+		.inodes = fs->inodes,
+		.limit = fs->options.resident_limit,
+	};
+
+	return fs->inodes ? pressure_new(&setup, &fs->pressure) : 0;
+}
+
 int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -373,6 +391,8 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
 		r = s.fuse ? prepare_passthrough(&s) : -EINVAL;
 	}
+	if (r == 0)
+		r = prepare_pressure(fs);
 	if (r == 0 && fs->options.drop_source_cache)
 		r = source_cache_new(fs->served, &fs->source_cache);
 	if (r == 0)
@@ -380,6 +400,7 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 	if (r == 0)
 		r = run_session(&s);
 	source_cache_free(fs->source_cache);
+	pressure_free(fs->pressure);
 	if (fs->tmpfs >= 0)
 		(void)close(fs->tmpfs);
 	if (s.fuse)

@@ -28,6 +28,7 @@ enum live_kind {
 
 struct inodes;
 struct passthrough;
+struct pressure;
 struct source_cache;
 
 struct weightfs {
@@ -42,6 +43,7 @@ struct weightfs {
 	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
 	struct inodes *inodes;
 	struct passthrough *passthrough;
+	struct pressure *pressure;  /* makes files give way; NULL without `inodes` */
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	const char *no_passthrough; /* why there is none; NULL where there is */
 
