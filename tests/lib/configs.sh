@@ -13,7 +13,7 @@ declare -A ABOUT=(
 	[fuzz]="libFuzzer targets, \$FUZZ_SECONDS each (60)"
 	[mount]="real mounts, read by real tools and libraries"
 	[scale]="a model of 92,000 tensors"
-	[stress]="64 threads faulting at once for \$STRESS_SECONDS (60)"
+	[stress]="64 threads faulting, all ways of reading at once, for \$STRESS_SECONDS (60)"
 	[speed]="first and second touch against plain libfuse and the source"
 	[docs]="man pages, links, and every example of the pages"
 )
