@@ -8,6 +8,7 @@
 #include "fill.h"
 #include "hugetmpfs.h"
 #include "passthrough.h"
+#include "pressure.h"
 #include "source_cache.h"
 
 #define PAGE      4096u
@@ -69,7 +70,7 @@ static int write_contents(struct weightfs *fs, struct node node, int fd)
 	return r;
 }
 
-static int resident_make(struct weightfs *fs, struct node node)
+static int make_file(struct weightfs *fs, struct node node)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
 	int fd = hugetmpfs_file(fs->tmpfs, file_size(t, node.view));
@@ -81,6 +82,21 @@ static int resident_make(struct weightfs *fs, struct node node)
 	if (r == 0)
 		return hugetmpfs_read_only(fd);
 	(void)close(fd);
+	return r;
+}
+
+/* Where memory runs out after all, as much is given up, and it is tried once more. */
+static int resident_make(struct weightfs *fs, struct node node)
+{
+	uint64_t cost = resident_cost(fs, node);
+	int r = pressure_admit(fs->pressure, cost);
+
+	if (r < 0)
+		return r;
+	r = make_file(fs, node);
+	if ((r == -ENOMEM || r == -ENOSPC) && pressure_relieve(fs->pressure, cost))
+		r = make_file(fs, node);
+	pressure_settle(fs->pressure, cost);
 	return r;
 }
 

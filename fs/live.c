@@ -6,6 +6,7 @@
 #include "gpu/gpu.h"
 #include "inodes.h"
 #include "predict.h"
+#include "pressure.h"
 #include "stats.h"
 
 void live_init(struct weightfs *fs)
@@ -100,6 +101,18 @@ static void write_backing(struct jsonw *w, enum backing_choice choice,
 	jsonw_end_object(w);
 }
 
+/* Of all files together: what was asked for, and what is in force. */
+static void write_limits(const struct weightfs *fs, struct jsonw *w)
+{
+	struct pressure_summary sums = { .limit = 0 };
+
+	if (fs->pressure)
+		pressure_summarise(fs->pressure, &sums);
+	member_u64(w, "limit", fs->pressure ? fs->options.resident_limit : 0);
+	member_u64(w, "effective_limit", sums.limit);
+	member_u64(w, "pressure_events", sums.events);
+}
+
 static void write_files(struct jsonw *w, const struct backing_sums *sums)
 {
 	member_u64(w, "files", sums->files);
@@ -108,13 +121,14 @@ static void write_files(struct jsonw *w, const struct backing_sums *sums)
 	member_u64(w, "failed", sums->failed);
 }
 
-static void write_resident(struct jsonw *w, const struct inodes_summary *all)
+static void write_resident(const struct weightfs *fs, struct jsonw *w,
+			   const struct inodes_summary *all)
 {
 	const struct backing_sums *sums = &all->by[BACKING_RESIDENT];
 
 	jsonw_key(w, "resident");
 	jsonw_begin_object(w);
-	member_u64(w, "limit", all->limit);
+	write_limits(fs, w);
 	member_u64(w, "used", all->used);
 	member_u64(w, "queued", all->queued);
 	member_u64(w, "pinned", all->pinned);
@@ -180,7 +194,7 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w, bool pass
 	for (unsigned int i = BACKING_STREAM; i < BACKING_CHOICE_COUNT; i++)
 		write_backing(w, (enum backing_choice)i, &all.by[i]);
 	jsonw_end_object(w);
-	write_resident(w, &all);
+	write_resident(fs, w, &all);
 	write_clones(fs, w, passthrough, &all.by[BACKING_CLONE]);
 }
 

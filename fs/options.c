@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "parsers/parser.h"
 #include "util/size.h"
 #include "util/strbuf.h"
@@ -28,14 +29,22 @@ static const char *const huge_page_names[] = {
 	[HUGE_NEVER] = "never",
 };
 
-/* Of all memory, for resident tensors. */
-#define DEFAULT_LIMIT_PERCENT 50u
+/* Half of what is available now, for resident tensors. */
+static uint64_t default_limit(void)
+{
+	struct memory_room room;
 
+	memory_look(&room);
+	return room.available / 2;
+}
+
+/* A share of what the daemon may use at most. */
 static uint64_t memory_percent(uint64_t percent)
 {
-	uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
+	struct memory_room room;
 
-	return pages * (uint64_t)sysconf(_SC_PAGESIZE) / 100 * percent;
+	memory_look(&room);
+	return room.total / 100 * percent;
 }
 
 /* Two for each core: one that copies and one that waits for the disk. More of them only
@@ -57,7 +66,7 @@ void options_init(struct options *options)
 		.threads = default_threads(),
 		.readahead_bytes = DEFAULT_READAHEAD,
 		.backing = BACKING_AUTO,
-		.resident_limit = memory_percent(DEFAULT_LIMIT_PERCENT),
+		.resident_limit = default_limit(),
 		.ms_flags = MS_RDONLY | MS_NOSUID | MS_NODEV,
 	};
 }

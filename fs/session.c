@@ -20,6 +20,7 @@
 #include "ops.h"
 #include "passthrough.h"
 #include "predict.h"
+#include "pressure.h"
 #include "source_cache.h"
 #include "thread.h"
 #include "util/errtext.h"
@@ -204,6 +205,8 @@ static int start_threads(struct session *s)
 		r = inodes_start(s->fs->inodes, fill_threads());
 	if (r == 0 && s->fs->predict)
 		r = predict_start(s->fs->predict);
+	if (r == 0 && s->fs->pressure)
+		r = pressure_start(s->fs->pressure);
 	if (r == 0 && s->control)
 		r = control_start(s->control);
 	if (r == 0)
@@ -319,6 +322,7 @@ static int run_session(struct session *s)
 	watch_silence(s->watch);
 	predict_free(s->fs->predict);
 	s->fs->predict = NULL;
+	pressure_stop(s->fs->pressure);
 	inodes_shut(s->fs->inodes);
 	fuse_session_unmount(s->fuse);
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
@@ -485,6 +489,20 @@ static int prepare_prediction(struct weightfs *fs)
 	return predict_new(&setup, &fs->predict);
 }
 
+/* Watches the memory that files are made in. */
+static int prepare_pressure(struct weightfs *fs)
+{
+	const struct pressure_setup setup = {
+		.subject = fs->mountpoint,
+		.roots = &memory_system_roots,
+		.files = &pressure_inodes,
+		.inodes = fs->inodes,
+		.limit = fs->options.resident_limit,
+	};
+
+	return fs->inodes ? pressure_new(&setup, &fs->pressure) : 0;
+}
+
 int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -505,6 +523,8 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
 		r = s.fuse ? prepare_passthrough(&s) : -EINVAL;
 	}
+	if (r == 0)
+		r = prepare_pressure(fs);
 	if (r == 0 && fs->options.drop_source_cache)
 		r = source_cache_new(fs->served, &fs->source_cache);
 	if (r == 0)
@@ -514,6 +534,7 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 	if (r == 0)
 		r = run_session(&s);
 	source_cache_free(fs->source_cache);
+	pressure_free(fs->pressure);
 	close_fd(&fs->tmpfs);
 	cloneplace_close(fs->clones);
 	if (s.fuse)

@@ -31,6 +31,7 @@ struct cloneplaces;
 struct inodes;
 struct passthrough;
 struct predict;
+struct pressure;
 struct source_cache;
 
 struct weightfs {
@@ -46,7 +47,8 @@ struct weightfs {
 	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
 	struct inodes *inodes;
 	struct passthrough *passthrough;
-	struct predict *predict; /* NULL: nothing is made resident unless asked for */
+	struct predict *predict;    /* NULL: nothing is made resident unless asked for */
+	struct pressure *pressure;  /* makes files give way; NULL without `inodes` */
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	struct cloneplaces *clones; /* where clones are made; NULL for nowhere */
 	const char *no_passthrough; /* why there is none; NULL where there is */

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -166,6 +167,51 @@ def test_mappings_outlive_a_killed_daemon(resident):
     mounted.kill()
     assert mapping[:] == data_of("b.large")
     mapping.close()
+
+
+# Maps files, says so, and tells whether they hold what is expected when asked.
+CLIENT = """
+import hashlib, mmap, sys
+held = []
+for path in sys.argv[1::2]:
+    with open(path, "rb") as file:
+        held.append(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+touched = sum(mapping[0] for mapping in held)
+print("mapped", flush=True)
+for line in sys.stdin:
+    found = [hashlib.sha256(mapping).hexdigest() for mapping in held]
+    print("right" if found == sys.argv[2::2] else "wrong", flush=True)
+"""
+
+
+def test_clients_outlive_the_daemon_and_the_mount(resident):
+    """Several of them, with every view, also once the path is gone."""
+    mounted = resident()
+    paths = [path for name in ("a.odd", "b.large", "b.next") for path in view_paths(mounted, name)]
+    words = [str(word) for path in paths
+             for word in (path, hashlib.sha256(path.read_bytes()).hexdigest())]
+    clients = [subprocess.Popen([sys.executable, "-c", CLIENT, *words], text=True,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+               for _ in range(4)]
+
+    def ask(client):
+        client.stdin.write("?\n")
+        client.stdin.flush()
+        return client.stdout.readline()
+    try:
+        assert [client.stdout.readline() for client in clients] == ["mapped\n"] * 4
+        assert sums(mounted)["files"] == len(paths)
+        mounted.kill()
+        assert mounting.wait_for(lambda: not mounting.is_running(mounted.pid))
+        assert [ask(client) for client in clients] == ["right\n"] * 4
+        assert mounting.umount(mounted.path, mounting.MNT_DETACH) == 0
+        assert not mounting.is_mounted(mounted.path)
+        assert [ask(client) for client in clients] == ["right\n"] * 4
+    finally:
+        for client in clients:
+            client.stdin.close()
+            client.wait(30)
+            client.stdout.close()
 
 
 def test_a_changed_source_is_stale_and_mapped_bytes_stay_right(mount, source, tmp_path):
