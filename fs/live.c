@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gpu/gpu.h"
+#include "hints.h"
 #include "inodes.h"
 #include "stats.h"
 
@@ -118,7 +119,7 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w)
 	member_u64(w, "used", sums.used);
 	member_u64(w, "files", sums.files);
 	member_u64(w, "queued", sums.queued);
-	member_u64(w, "pinned", sums.pinned);
+	member_u64(w, "pinned", fs->hints ? pins_count(fs->hints->pins) : 0);
 	member_u64(w, "made", sums.made);
 	member_u64(w, "made_bytes", sums.made_bytes);
 	member_u64(w, "evicted", sums.evicted);
@@ -129,7 +130,7 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w)
 static void write_machine(const struct weightfs *fs, struct jsonw *w)
 {
 	const struct gpu_ops *gpu = gpu_probe();
-	bool passthrough = fs->passthrough && passthrough_is_enabled(fs->passthrough);
+	const char *no_passthrough = hints_no_files(fs);
 
 	jsonw_key(w, "readahead");
 	jsonw_begin_object(w);
@@ -149,12 +150,9 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	jsonw_key(w, "passthrough");
 	jsonw_begin_object(w);
 	jsonw_key(w, "available");
-	jsonw_bool(w, passthrough);
-	if (!passthrough)
-		member_string(w, "reason",
-			      fs->no_passthrough
-				      ? fs->no_passthrough
-				      : "this kernel has none (Linux 6.9 has)");
+	jsonw_bool(w, !no_passthrough);
+	if (no_passthrough)
+		member_string(w, "reason", no_passthrough);
 	jsonw_end_object(w);
 	jsonw_key(w, "gpu");
 	jsonw_begin_object(w);
@@ -162,6 +160,17 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	member_u64(w, "devices", gpu->device_count());
 	jsonw_end_object(w);
 	write_backings(fs, w);
+}
+
+static void write_jobs(const struct weightfs *fs, struct jsonw *w)
+{
+	jsonw_key(w, "jobs");
+	if (fs->hints) {
+		jobs_write_running(fs->hints->jobs, w);
+		return;
+	}
+	jsonw_begin_array(w);
+	jsonw_end_array(w);
 }
 
 static void write_counters(struct jsonw *w)
@@ -193,6 +202,7 @@ void live_write_status(const struct weightfs *fs, struct jsonw *w)
 	write_model(fs, w);
 	write_options(fs, w);
 	write_machine(fs, w);
+	write_jobs(fs, w);
 	write_counters(w);
 	jsonw_end_object(w);
 }

@@ -12,6 +12,7 @@
 
 #include "channel.h"
 #include "control.h"
+#include "hints.h"
 #include "hugetmpfs.h"
 #include "inodes.h"
 #include "ops.h"
@@ -180,6 +181,8 @@ static int start_threads(struct session *s)
 	int r;
 
 	r = watch_start(s->fs, s->fuse, &s->watch);
+	if (r == 0)
+		r = hints_new(s->fs, s->watch, &s->fs->hints);
 	if (r == 0 && s->fs->inodes)
 		r = inodes_start(s->fs->inodes, fill_threads());
 	if (r == 0 && s->control)
@@ -298,9 +301,12 @@ static int run_session(struct session *s)
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)
 		(void)pthread_join(s->starter, NULL);
+	/* No requests, then no jobs that came from them, then what those worked on. */
+	control_close(s->control);
+	hints_free(s->fs->hints);
+	s->fs->hints = NULL;
 	inodes_free(s->fs->inodes);
 	s->fs->inodes = NULL;
-	control_close(s->control);
 	watch_stop(s->watch);
 	return r;
 }

@@ -26,6 +26,7 @@ enum live_kind {
 	LIVE_COUNT,
 };
 
+struct hints;
 struct inodes;
 struct passthrough;
 
@@ -41,6 +42,7 @@ struct weightfs {
 	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
 	struct inodes *inodes;
 	struct passthrough *passthrough;
+	struct hints *hints;        /* NULL until the mount serves */
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	const char *no_passthrough; /* why there is none; NULL where there is */
 
