@@ -76,7 +76,8 @@ def test_a_wrong_option_is_named(args, what):
     assert ctl(*args).stderr == f"mountctl: {what}: see 'mountctl help {args[0]}'\n"
 
 
-@pytest.mark.parametrize("command", ["mount", "umount", "list", "status", "ls", "info"])
+@pytest.mark.parametrize("command", ["mount", "umount", "list", "status", "ls", "info",
+                                     "prefetch", "pin", "unpin", "evict"])
 def test_each_command_has_a_help(command):
     by_help = ctl("help", command)
     assert by_help.returncode == 0
