@@ -365,7 +365,9 @@ static int ask_about(const struct waiting *waiting, const char *command,
 
 	strbuf_addf(&request, "{\"command\":\"%s\",\"job\":%" PRIu64 "}\n", command,
 		    waiting->job);
+	/* The reply before this one goes away with its text. */
 	strbuf_fini(text);
+	*reply = (struct json){ 0 };
 	return daemon_request(waiting->peer, &request, text, reply);
 }
 
