@@ -12,6 +12,37 @@
  *
  * "status" is the document that MNT/.weightfs/stats.json holds as well; docs/status.md
  * describes its members.
+ *
+ *   request  {"command": "backings"}
+ *   reply    {"ok": true, "names": ["stream", "resident"], "backings": "0110...",
+ *             "pinned": "0100..."}
+ *
+ * One digit for each tensor in the order of model.json: the place in "names" of the
+ * backing that its raw view has now, and whether any view of it is pinned. 184 KB for
+ * 92,000 tensors.
+ *
+ *   request  {"command": "prefetch", "patterns": ["*.q_proj.*"], "resident": true,
+ *             "views": ["tensors", "npy"]}
+ *            {"command": "pin", "patterns": [...], "views": [...], "fill": true}
+ *            {"command": "unpin", "patterns": [...], "views": [...]}
+ *            {"command": "evict", "patterns": [...], "views": [...]}
+ *   reply    {"ok": true, "job": 7}
+ *
+ * Starts a job and does not wait for it. Without "views" it is about the raw view, for
+ * "unpin" and "evict" about all of them. Patterns are matched by the daemon, in the
+ * job's own thread: a request stays small however many tensors there are, nothing is
+ * named by a number whose meaning both sides must agree on, and the names need not
+ * travel at all. A pattern is any bytes but NUL. Those that are no UTF-8 stand as they
+ * are in its string: not as \u escapes, which have no such values.
+ *
+ *   request  {"command": "job", "job": 7}
+ *   reply    {"ok": true, "job": {...}}
+ *   request  {"command": "cancel", "job": 7}
+ *   reply    {"ok": true}
+ *
+ * The document of a job is described in docs/status.md too. It can be asked for while the
+ * job runs, and afterwards until the daemon needs its place: it keeps 32. A client that
+ * goes away does not end its job.
  */
 #ifndef CTL_PROTO_H
 #define CTL_PROTO_H

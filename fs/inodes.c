@@ -127,3 +127,18 @@ void inodes_free(struct inodes *inodes)
 	(void)pthread_mutex_destroy(&inodes->lock);
 	free(inodes);
 }
+
+/* ---- For those who asked ---- */
+
+enum inode_state inodes_state(struct inodes *inodes, struct node node)
+{
+	const struct inode *inode;
+	enum inode_state state = INODE_IDLE;
+
+	(void)pthread_mutex_lock(&inodes->lock);
+	inode = inodes_find(inodes, node);
+	if (inode)
+		state = inode->state;
+	(void)pthread_mutex_unlock(&inodes->lock);
+	return state;
+}

@@ -142,4 +142,8 @@ struct inodes_summary {
 
 void inodes_summarise(struct inodes *inodes, struct inodes_summary *summary);
 
+/* Where a file is on its way. One that was asked for and is IDLE again could not be made.
+ */
+enum inode_state inodes_state(struct inodes *inodes, struct node node);
+
 #endif

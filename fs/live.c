@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gpu/gpu.h"
+#include "hints.h"
 #include "inodes.h"
 #include "predict.h"
 #include "pressure.h"
@@ -131,18 +132,10 @@ static void write_resident(const struct weightfs *fs, struct jsonw *w,
 	write_limits(fs, w);
 	member_u64(w, "used", all->used);
 	member_u64(w, "queued", all->queued);
-	member_u64(w, "pinned", all->pinned);
+	member_u64(w, "pinned", fs->hints ? pins_count(fs->hints->pins) : 0);
 	member_u64(w, "made_bytes", sums->made_bytes);
 	write_files(w, sums);
 	jsonw_end_object(w);
-}
-
-static const char *passthrough_reason(const struct weightfs *fs)
-{
-	if (fs->no_passthrough)
-		return fs->no_passthrough;
-	return fs->passthrough ? passthrough_refusal(fs->passthrough)
-			       : "it was not asked for";
 }
 
 static void write_prediction(const struct weightfs *fs, struct jsonw *w)
@@ -201,7 +194,7 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w, bool pass
 static void write_machine(const struct weightfs *fs, struct jsonw *w)
 {
 	const struct gpu_ops *gpu = gpu_probe();
-	bool passthrough = fs->passthrough && passthrough_is_enabled(fs->passthrough);
+	const char *no_passthrough = hints_no_files(fs);
 
 	jsonw_key(w, "readahead");
 	jsonw_begin_object(w);
@@ -221,17 +214,28 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	jsonw_key(w, "passthrough");
 	jsonw_begin_object(w);
 	jsonw_key(w, "available");
-	jsonw_bool(w, passthrough);
-	if (!passthrough)
-		member_string(w, "reason", passthrough_reason(fs));
+	jsonw_bool(w, !no_passthrough);
+	if (no_passthrough)
+		member_string(w, "reason", no_passthrough);
 	jsonw_end_object(w);
 	jsonw_key(w, "gpu");
 	jsonw_begin_object(w);
 	member_string(w, "driver", gpu->name);
 	member_u64(w, "devices", gpu->device_count());
 	jsonw_end_object(w);
-	write_backings(fs, w, passthrough);
+	write_backings(fs, w, !no_passthrough);
 	write_prediction(fs, w);
+}
+
+static void write_jobs(const struct weightfs *fs, struct jsonw *w)
+{
+	jsonw_key(w, "jobs");
+	if (fs->hints) {
+		jobs_write_running(fs->hints->jobs, w);
+		return;
+	}
+	jsonw_begin_array(w);
+	jsonw_end_array(w);
 }
 
 static void write_counters(struct jsonw *w)
@@ -263,6 +267,7 @@ void live_write_status(const struct weightfs *fs, struct jsonw *w)
 	write_model(fs, w);
 	write_options(fs, w);
 	write_machine(fs, w);
+	write_jobs(fs, w);
 	write_counters(w);
 	jsonw_end_object(w);
 }

@@ -15,6 +15,7 @@
 #include "channel.h"
 #include "cloneplace.h"
 #include "control.h"
+#include "hints.h"
 #include "hugetmpfs.h"
 #include "inodes.h"
 #include "ops.h"
@@ -201,6 +202,8 @@ static int start_threads(struct session *s)
 	r = watch_start(s->fs, s->fuse, &s->watch);
 	if (r == 0 && s->fs->source_cache)
 		r = source_cache_start(s->fs->source_cache);
+	if (r == 0)
+		r = hints_new(s->fs, s->watch, &s->fs->hints);
 	if (r == 0 && s->fs->inodes)
 		r = inodes_start(s->fs->inodes, fill_threads());
 	if (r == 0 && s->fs->predict)
@@ -320,6 +323,10 @@ static int run_session(struct session *s)
 		return -EIO; /* libfuse has said why */
 	r = run_mounted(s);
 	watch_silence(s->watch);
+	/* No requests, then no jobs that came from them, then what those worked on. */
+	control_close(s->control);
+	hints_free(s->fs->hints);
+	s->fs->hints = NULL;
 	predict_free(s->fs->predict);
 	s->fs->predict = NULL;
 	pressure_stop(s->fs->pressure);
@@ -328,7 +335,6 @@ static int run_session(struct session *s)
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)
 		(void)pthread_join(s->starter, NULL);
-	control_close(s->control);
 	watch_stop(s->watch);
 	/* The others may have asked it until now. */
 	inodes_free(s->fs->inodes);

@@ -18,12 +18,12 @@ struct watch {
 	pthread_t thread;
 	int stop_event;
 	int inotify; /* -1 where there is none: reads and lookups still notice changes */
-	pthread_mutex_t lock; /* protects the next two */
-	pthread_cond_t idle;  /* no notification is under way */
-	bool notifying;
-	bool quiet;      /* no more notifications */
-	int *watch_ids;  /* by file of the source; -1 where it is not watched */
-	bool *forgotten; /* by file: the kernel was told */
+	pthread_mutex_t lock;   /* protects the next two */
+	pthread_cond_t idle;    /* no notification is under way */
+	unsigned int notifying; /* threads with one under way */
+	bool quiet;             /* no more notifications */
+	int *watch_ids;         /* by file of the source; -1 where it is not watched */
+	bool *forgotten;        /* by file: the kernel was told */
 };
 
 /* Watches the open inode, whatever happens to its names. */
@@ -74,7 +74,9 @@ static bool begin_notify(struct watch *w)
 	bool begun;
 
 	(void)pthread_mutex_lock(&w->lock);
-	begun = w->notifying = !w->quiet;
+	begun = !w->quiet;
+	if (begun)
+		w->notifying++;
 	(void)pthread_mutex_unlock(&w->lock);
 	return begun;
 }
@@ -82,32 +84,33 @@ static bool begin_notify(struct watch *w)
 static void end_notify(struct watch *w)
 {
 	(void)pthread_mutex_lock(&w->lock);
-	w->notifying = false;
-	(void)pthread_cond_signal(&w->idle);
+	if (--w->notifying == 0)
+		(void)pthread_cond_signal(&w->idle);
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
-/* Drops a file's pages. ENOENT, the usual answer, means that the kernel has none. */
-static void forget_pages(struct watch *w, struct node node)
+/* ENOENT, the usual answer, means that the kernel has none. */
+void watch_forget_pages(struct watch *watch, struct node node)
 {
-	if (!begin_notify(w))
+	if (!begin_notify(watch))
 		return;
-	(void)fuse_lowlevel_notify_inval_inode(w->session, layout_ino(node), 0, 0);
-	end_notify(w);
+	(void)fuse_lowlevel_notify_inval_inode(watch->session, layout_ino(node), 0, 0);
+	end_notify(watch);
 }
 
 static void forget_file(struct watch *w, uint32_t index)
 {
 	const struct served *served = w->fs->served;
 
-	forget_pages(w, (struct node){ .kind = NODE_FILE, .index = index });
+	watch_forget_pages(w, (struct node){ .kind = NODE_FILE, .index = index });
 	if (served->file_tensor_bytes[index] == 0)
 		return;
 	for (uint32_t i = 0; i < model_tensor_count(served->model); i++) {
 		if (served->shard_files[model_tensor(served->model, i)->shard] != index)
 			continue;
 		for (unsigned int view = 0; view < VIEW_COUNT; view++)
-			forget_pages(w, (struct node){ NODE_TENSOR, (enum view)view, i });
+			watch_forget_pages(w, (struct node){ NODE_TENSOR, (enum view)view,
+							     i });
 	}
 }
 
@@ -232,7 +235,7 @@ void watch_silence(struct watch *watch)
 	until.tv_sec += QUIET_S;
 	(void)pthread_mutex_lock(&watch->lock);
 	watch->quiet = true;
-	while (watch->notifying && r == 0)
+	while (watch->notifying > 0 && r == 0)
 		r = pthread_cond_timedwait(&watch->idle, &watch->lock, &until);
 	(void)pthread_mutex_unlock(&watch->lock);
 }

@@ -5,7 +5,7 @@
 #ifndef FS_WATCH_H
 #define FS_WATCH_H
 
-#include "weightfs.h"
+#include "layout.h"
 
 struct fuse_session;
 struct watch;
@@ -15,8 +15,12 @@ struct watch;
 MUST_CHECK int watch_start(struct weightfs *fs, struct fuse_session *session,
 			   struct watch **watch);
 
-/* From here on the watch tells the kernel nothing more. Call it before the unmount, which
- * closes the descriptor that notifications go to; NULL is fine. */
+/* Makes the kernel drop the pages of a file, mapped ones too: who needs them asks again.
+ * Any thread but one that answers a request; nothing happens after watch_silence(). */
+void watch_forget_pages(struct watch *watch, struct node node);
+
+/* From here on the watch tells the kernel nothing more, nor do others. Call it before the
+ * unmount, which closes the descriptor that notifications go to; NULL is fine. */
 void watch_silence(struct watch *watch);
 
 /* Stops and joins the thread, after the unmount; NULL is fine. */

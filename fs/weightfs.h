@@ -28,6 +28,7 @@ enum live_kind {
 };
 
 struct cloneplaces;
+struct hints;
 struct inodes;
 struct passthrough;
 struct predict;
@@ -49,6 +50,7 @@ struct weightfs {
 	struct passthrough *passthrough;
 	struct predict *predict;    /* NULL: nothing is made resident unless asked for */
 	struct pressure *pressure;  /* makes files give way; NULL without `inodes` */
+	struct hints *hints;        /* NULL until the mount serves */
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	struct cloneplaces *clones; /* where clones are made; NULL for nowhere */
 	const char *no_passthrough; /* why there is none; NULL where there is */

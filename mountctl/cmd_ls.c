@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <fnmatch.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/xattr.h>
@@ -12,6 +11,7 @@
 #include "mountctl/text.h"
 #include "util/jsonw.h"
 #include "util/log.h"
+#include "util/pattern.h"
 #include "util/size.h"
 
 #define BACKING_TEXT_MAX 64
@@ -24,10 +24,15 @@ struct request {
 	bool json;
 };
 
-/* Where the backing of a tensor is found. */
+/* Where the backing of a tensor is found: in what the daemon said of all of them, or else
+ * in the tensor's file. */
 struct backings {
 	const char *dir; /* absolute, without links: the model's directory in the mount */
 	struct json only; /* the one backing that all tensors have, or no value */
+	struct strbuf reply;
+	struct json names;
+	struct json digits; /* one for each tensor: the place of its backing in `names` */
+	struct json pins;   /* one for each tensor: 1 if it is pinned */
 };
 
 static const struct {
@@ -40,8 +45,8 @@ static const struct {
 	{ "file", tensors_by_file },
 };
 
-/* If the daemon says that one backing has all tensors, not one file need be asked. That
- * saves 150,000 round trips on a model of 92,000 tensors. */
+/* Where the daemon says nothing of each tensor but that one backing has all of them, not
+ * one file need be asked. That saves 150,000 round trips on a model of 92,000 tensors. */
 static struct json only_backing(struct json status)
 {
 	struct json_iter iter = json_iter(json_get(status, "backings"));
@@ -53,6 +58,43 @@ static struct json only_backing(struct json status)
 		if (json_u64(json_get(backing, "tensors")) == all)
 			return name;
 	return (struct json){ 0 };
+}
+
+/* Asks for the backings of all tensors at once. A daemon that may not be asked, that of
+ * another user, leaves them unknown. */
+static void ask_backings(const struct mount *mount, struct backings *backings)
+{
+	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf request = { 0 };
+	struct json reply = { 0 };
+
+	strbuf_add_str(&request, "{\"command\":\"backings\"}\n");
+	if (daemon_find(mount, &peer) < 0 ||
+	    daemon_request(&peer, &request, &backings->reply, &reply) < 0)
+		return;
+	backings->names = json_get(reply, "names");
+	backings->digits = json_get(reply, "backings");
+	backings->pins = json_get(reply, "pinned");
+}
+
+/* The digit of a tensor in such a string, or -1 if it has none. */
+static int digit_at(struct json digits, size_t index)
+{
+	if (json_type(digits) != JSON_STRING || index + 2 >= digits.len)
+		return -1;
+	return digits.at[index + 1] - '0';
+}
+
+static struct json known_backing(const struct backings *backings, size_t index)
+{
+	struct json_iter iter = json_iter(backings->names);
+	int place = digit_at(backings->digits, index);
+	struct json name;
+
+	for (int i = 0; json_next(&iter, NULL, &name); i++)
+		if (i == place)
+			return name;
+	return backings->only;
 }
 
 static void get_backing(const struct backings *backings,
@@ -75,49 +117,116 @@ static void get_backing(const struct backings *backings,
 static void add_backing(const struct backings *backings,
 			const struct tensor_entry *tensor, struct strbuf *out)
 {
+	struct json known = known_backing(backings, tensor->index);
 	char text[BACKING_TEXT_MAX];
 
-	if (backings->only.at) {
-		json_add_string(out, backings->only);
+	if (known.at) {
+		json_add_string(out, known);
 		return;
 	}
 	get_backing(backings, tensor, text);
 	strbuf_add_str(out, text);
 }
 
-/* Keeps the tensors that a pattern matches. 0, or -ENOENT with a message for each pattern
- * that matched none. */
-static int filter(struct tensors *tensors, char **patterns)
+/* Marks the patterns that match the tensor. Whether there is one; -ENOMEM. */
+static int match(const struct tensor_entry *tensor, char **patterns, bool *used)
+{
+	CLEANUP(strbuf_fini) struct strbuf name = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf scratch = { 0 };
+	const char *subject;
+	bool wanted = false;
+
+	json_add_string(&name, json_get(tensor->json, "name"));
+	subject = pattern_subject(&scratch, name.data ? name.data : "", name.len);
+	if (name.err || !subject)
+		return -ENOMEM;
+	for (size_t i = 0; patterns[i]; i++) {
+		if ((wanted && used[i]) || !pattern_matches(patterns[i], subject))
+			continue;
+		wanted = true;
+		used[i] = true;
+	}
+	return wanted ? 1 : 0;
+}
+
+static int complain_of_unused(char **patterns, const bool *used)
+{
+	int r = 0;
+
+	for (size_t i = 0; patterns[i]; i++) {
+		if (used[i])
+			continue;
+		r = -ENOENT;
+		(void)text_error(patterns[i], "no tensor has such a name", 0);
+	}
+	return r;
+}
+
+/* 0 or -ENOMEM. */
+static int keep_matching(struct tensors *tensors, char **patterns, bool *used)
 {
 	size_t kept = 0;
 	int r = 0;
 
-	if (!*patterns)
-		return 0;
-	for (char **pattern = patterns; *pattern; pattern++) {
-		bool used = false;
-
-		for (size_t i = 0; !used && i < tensors->count; i++)
-			used = fnmatch(*pattern, tensors->list[i].name, 0) == 0;
-		if (!used)
-			r = -ENOENT;
-		if (!used)
-			(void)text_error(*pattern, "no tensor has such a name", 0);
-	}
 	for (size_t i = 0; i < tensors->count; i++) {
 		struct tensor_entry tensor = tensors->list[i];
-		bool wanted = false;
+		int matched = match(&tensor, patterns, used);
 
-		for (char **pattern = patterns; !wanted && *pattern; pattern++)
-			wanted = fnmatch(*pattern, tensor.name, 0) == 0;
-		if (!wanted) {
+		if (matched < 0)
+			r = matched;
+		if (matched > 0)
+			tensors->list[kept++] = tensor;
+		else
 			free(tensor.name);
-			continue;
-		}
-		tensors->list[kept++] = tensor;
 	}
 	tensors->count = kept;
 	return r;
+}
+
+/* Keeps the tensors that a pattern matches. 0, -ENOENT with a message for each pattern
+ * that matched none, or -ENOMEM. */
+static int filter(struct tensors *tensors, char **patterns)
+{
+	size_t pattern_count = 0;
+	bool *used;
+	int r;
+
+	while (patterns[pattern_count])
+		pattern_count++;
+	if (pattern_count == 0)
+		return 0;
+	used = calloc(pattern_count, sizeof(*used));
+	if (!used)
+		return text_error("patterns", "match", ENOMEM);
+	r = keep_matching(tensors, patterns, used);
+	if (r < 0)
+		(void)text_error("patterns", "match", -r);
+	else
+		r = complain_of_unused(patterns, used);
+	free(used);
+	return r;
+}
+
+static const char *pin_text(const struct backings *backings, size_t index)
+{
+	switch (digit_at(backings->pins, index)) {
+	case 0:
+		return "-";
+	case 1:
+		return "pinned";
+	default:
+		return "?";
+	}
+}
+
+static void add_place(struct table *table, const struct tensor_entry *tensor)
+{
+	CLEANUP(free_ptr) char *file = json_dup_printable(tensor->file);
+	char offset[24];
+
+	(void)snprintf(offset, sizeof(offset), "%" PRIu64, tensor->offset);
+	table_add(table, offset);
+	table_add(table, file ? file : "?");
 }
 
 static void add_row(struct table *table, const struct tensor_entry *tensor,
@@ -137,22 +246,17 @@ static void add_row(struct table *table, const struct tensor_entry *tensor,
 	table_add_size(table, tensor->nbytes);
 	table_add(table, backing.data ? backing.data : "?");
 	if (long_format) {
-		CLEANUP(free_ptr) char *file = json_dup_printable(tensor->file);
-		char offset[24];
-
-		(void)snprintf(offset, sizeof(offset), "%" PRIu64, tensor->offset);
-		table_add(table, offset);
-		table_add(table, file ? file : "?");
+		table_add(table, pin_text(backings, tensor->index));
+		add_place(table, tensor);
 	}
 }
-
 static int print_table(const struct tensors *tensors, const struct backings *backings,
 		       bool long_format)
 {
 	static const struct table_column columns[] = {
-		{ "NAME", false }, { "DTYPE", false },   { "SHAPE", true },
-		{ "SIZE", true },  { "BACKING", false }, { "OFFSET", true },
-		{ "FILE", false },
+		{ "NAME", false },  { "DTYPE", false },   { "SHAPE", true },
+		{ "SIZE", true },   { "BACKING", false }, { "PINNED", false },
+		{ "OFFSET", true }, { "FILE", false },
 	};
 	CLEANUP(table_fini) struct table table;
 	char size[SIZE_TEXT_MAX];
@@ -160,7 +264,7 @@ static int print_table(const struct tensors *tensors, const struct backings *bac
 	int r;
 
 	table_init(&table, columns,
-		   long_format ? ARRAY_LEN(columns) : ARRAY_LEN(columns) - 2);
+		   long_format ? ARRAY_LEN(columns) : ARRAY_LEN(columns) - 3);
 	for (size_t i = 0; i < tensors->count; i++) {
 		add_row(&table, &tensors->list[i], backings, long_format);
 		bytes += tensors->list[i].nbytes;
@@ -173,7 +277,14 @@ static int print_table(const struct tensors *tensors, const struct backings *bac
 	return r;
 }
 
-/* The entries as they stand in model.json, each with one member more at its end. */
+static const char *pin_json(const struct backings *backings, size_t index)
+{
+	int digit = digit_at(backings->pins, index);
+
+	return digit < 0 ? "null" : digit > 0 ? "true" : "false";
+}
+
+/* The entries as they stand in model.json, each with two members more at its end. */
 static void print_documents(const struct tensors *tensors,
 			    const struct backings *backings)
 {
@@ -187,9 +298,10 @@ static void print_documents(const struct tensors *tensors,
 		add_backing(backings, &tensors->list[i], &backing);
 		jsonw_init(&out, &text);
 		jsonw_string_bytes(&out, backing.data ? backing.data : "", backing.len);
-		(void)printf("%s%.*s, \"backing\": %s}", i > 0 ? ",\n " : "",
-			     (int)entry.len - 1, entry.at,
-			     text.data ? text.data : "null");
+		(void)printf("%s%.*s, \"backing\": %s, \"pinned\": %s}",
+			     i > 0 ? ",\n " : "", (int)entry.len - 1, entry.at,
+			     text.data ? text.data : "null",
+			     pin_json(backings, tensors->list[i].index));
 	}
 	(void)printf("]\n");
 }
@@ -216,12 +328,17 @@ static enum command_result list_tensors(const struct request *request,
 	return r < 0 ? COMMAND_FAILED : status;
 }
 
+static void backings_fini(struct backings *backings)
+{
+	strbuf_fini(&backings->reply);
+}
+
 static enum command_result list_mount(const struct request *request)
 {
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
 	CLEANUP(daemon_answer_fini) struct daemon_answer answer = { 0 };
 	CLEANUP(free_ptr) char *dir = NULL;
-	struct backings backings;
+	CLEANUP(backings_fini) struct backings backings = { 0 };
 	const struct mount *mount;
 	const char *below;
 
@@ -235,7 +352,9 @@ static enum command_result list_mount(const struct request *request)
 	}
 	if (daemon_require(mount, &answer) < 0)
 		return COMMAND_FAILED;
-	backings = (struct backings){ .dir = dir, .only = only_backing(answer.status) };
+	backings.dir = dir;
+	backings.only = only_backing(answer.status);
+	ask_backings(mount, &backings);
 	return list_tensors(request, &backings);
 }
 
@@ -287,6 +406,6 @@ const struct command command_ls = {
 	.help = "PATTERN is a shell pattern on tensor names, as in '*.layers.0.*'.\n\n"
 		"  --sort ORDER  by name, size (largest first), dtype or file; without it in the\n"
 		"                order of the model\n"
-		"  -l            also the source file and the offset there\n",
+		"  -l            also whether it is pinned, the source file and the offset there\n",
 	.run = run,
 };

@@ -95,6 +95,42 @@ static void print_backings(struct json backings)
 	}
 }
 
+static void print_resident(struct json resident)
+{
+	char used[SIZE_TEXT_MAX];
+	char limit[SIZE_TEXT_MAX];
+
+	if (json_u64(json_get(resident, "limit")) == 0)
+		return;
+	(void)printf("  %-12s %s of %s, %" PRIu64 " files, %" PRIu64 " pinned\n",
+		     "memory", size_format(json_u64(json_get(resident, "used")), used),
+		     size_format(json_u64(json_get(resident, "limit")), limit),
+		     json_u64(json_get(resident, "files")),
+		     json_u64(json_get(resident, "pinned")));
+}
+
+/* What people asked for that is not done yet. */
+static void print_jobs(struct json jobs)
+{
+	struct json_iter iter = json_iter(jobs);
+	struct json job;
+
+	if (json_count(jobs) > 0)
+		title("jobs");
+	while (json_next(&iter, NULL, &job)) {
+		CLEANUP(free_ptr)
+		char *command = json_dup_printable(json_get(job, "command"));
+		char done[SIZE_TEXT_MAX];
+		char total[SIZE_TEXT_MAX];
+
+		(void)printf("  %-12s number %" PRIu64 ", %s of %s, %.1f s\n",
+			     command ? command : "", json_u64(json_get(job, "id")),
+			     size_format(json_u64(json_get(job, "done_bytes")), done),
+			     size_format(json_u64(json_get(job, "total_bytes")), total),
+			     json_double(json_get(job, "elapsed_s")));
+	}
+}
+
 /* `value` of something a second, since the mount. */
 static double rate(uint64_t value, double seconds)
 {
@@ -214,6 +250,8 @@ static enum command_result show(struct json status, bool json)
 	}
 	print_model(status);
 	print_backings(json_get(status, "backings"));
+	print_resident(json_get(status, "resident"));
+	print_jobs(json_get(status, "jobs"));
 	print_reads(status);
 	print_options(status);
 	print_daemon(status);

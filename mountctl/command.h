@@ -31,6 +31,10 @@ extern const struct command command_status;
 extern const struct command command_ls;
 extern const struct command command_info;
 extern const struct command command_doctor;
+extern const struct command command_prefetch;
+extern const struct command command_pin;
+extern const struct command command_unpin;
+extern const struct command command_evict;
 
 /* getopt_long() values of the options that every command has. */
 #define COMMAND_OPTION_JSON 0x100

@@ -13,7 +13,7 @@
 
 #define STATS_FILE ".weightfs/stats.json"
 
-/* Far above any status document. */
+/* Far above any reply: the largest has two digits for each tensor. */
 #define REPLY_MAX ((size_t)16 << 20)
 
 void daemon_answer_fini(struct daemon_answer *answer)
@@ -105,44 +105,81 @@ static int connect_to(int fd, const char *path, uid_t owner, pid_t *pid)
 	return 0;
 }
 
-static int exchange(int fd, const char *request, struct strbuf *reply)
+static int send_all(int fd, const char *text, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		text += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int receive_all(int fd, struct strbuf *reply)
 {
 	char piece[65536];
 	ssize_t n;
 
-	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
-		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	while ((n = recv(fd, piece, sizeof(piece), 0)) > 0) {
+	while ((n = recv(fd, piece, sizeof(piece), 0)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
 		strbuf_add(reply, piece, (size_t)n);
 		if (reply->len > REPLY_MAX)
 			return -EBADMSG;
 	}
-	if (n < 0)
-		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	return reply->err;
+}
+
+/* What is said at the other end of a socket: who it is, what was asked, the reply. */
+struct exchange {
+	const char *path;
+	uid_t owner;
+	int timeout_ms;
+	pid_t pid; /* filled */
+};
+
+static int exchange(struct exchange *e, const char *request, size_t len,
+		    struct strbuf *text, struct json *reply)
+{
+	CLEANUP(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = set_timeouts(fd, e->timeout_ms);
+	if (r == 0)
+		r = connect_to(fd, e->path, e->owner, &e->pid);
+	if (r == 0)
+		r = send_all(fd, request, len);
+	/* A request that is too long is answered before it was read to its end. */
+	if (r == 0 || r == -EPIPE)
+		r = receive_all(fd, text);
+	if (r < 0)
+		return r;
+	if (text->len == 0 || json_parse(text->data, text->len, reply) < 0)
+		return -EBADMSG;
+	return json_is_true(json_get(*reply, "ok")) ? 0 : -EREMOTEIO;
 }
 
 /* Fills the answer's pid, text and status. */
 static int ask_socket(const char *path, uid_t owner, int timeout_ms,
 		      struct daemon_answer *answer)
 {
-	CLEANUP(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct json reply;
-	int r;
+	static const char request[] = "{\"command\": \"status\"}\n";
+	struct exchange e = { .path = path, .owner = owner, .timeout_ms = timeout_ms };
+	struct json reply = { 0 };
+	int r = exchange(&e, request, strlen(request), &answer->text, &reply);
 
-	if (fd < 0)
-		return -errno;
-	r = set_timeouts(fd, timeout_ms);
-	if (r == 0)
-		r = connect_to(fd, path, owner, &answer->pid);
-	if (r == 0)
-		r = exchange(fd, "{\"command\": \"status\"}\n", &answer->text);
+	answer->pid = e.pid;
 	if (r < 0)
-		return r;
-	if (answer->text.len == 0 ||
-	    json_parse(answer->text.data, answer->text.len, &reply) < 0 ||
-	    !json_is_true(json_get(reply, "ok")))
-		return -EBADMSG;
+		return r == -EREMOTEIO ? -EBADMSG : r;
 	answer->status = json_get(reply, "status");
 	return json_type(answer->status) == JSON_OBJECT ? 0 : -EBADMSG;
 }
@@ -207,5 +244,56 @@ int daemon_require(const struct mount *mount, struct daemon_answer *answer)
 	default:
 		(void)text_error(mount->mountpoint, "the daemon does not answer", 0);
 		return -ETIMEDOUT;
+	}
+}
+
+int daemon_find(const struct mount *mount, struct daemon_peer *peer)
+{
+	*peer = (struct daemon_peer){ .mountpoint = mount->mountpoint,
+				      .owner = mount->user_id };
+	return guarded(guard_read_link, mount->mountpoint, CTL_SOCKET_LINK,
+		       CTL_TIMEOUT_MS, &peer->socket);
+}
+
+void daemon_peer_fini(struct daemon_peer *peer)
+{
+	strbuf_fini(&peer->socket);
+}
+
+int daemon_request(const struct daemon_peer *peer, const struct strbuf *request,
+		   struct strbuf *text, struct json *reply)
+{
+	struct exchange e = {
+		.path = peer->socket.data ? peer->socket.data : "",
+		.owner = peer->owner,
+		.timeout_ms = CTL_TIMEOUT_MS,
+	};
+
+	if (request->err)
+		return request->err;
+	return exchange(&e, request->data, request->len, text, reply);
+}
+
+int daemon_complain(const char *mountpoint, int r, struct json reply)
+{
+	CLEANUP(free_ptr) char *words = NULL;
+
+	switch (-r) {
+	case EREMOTEIO:
+		words = json_dup_printable(json_get(reply, "error"));
+		(void)text_error(mountpoint, words ? words : "the daemon refuses", 0);
+		return r;
+	case ECONNREFUSED:
+	case ECONNRESET:
+	case ENOTCONN:
+	case ECONNABORTED:
+		(void)text_error(mountpoint, "the daemon is gone", 0);
+		return r;
+	case ETIMEDOUT:
+		(void)text_error(mountpoint, "the daemon does not answer", 0);
+		return r;
+	default:
+		(void)text_error(mountpoint, "ask the daemon", -r);
+		return r;
 	}
 }

@@ -30,6 +30,27 @@ void daemon_ask(const struct mount *mount, int timeout_ms, struct daemon_answer 
 
 void daemon_answer_fini(struct daemon_answer *answer);
 
+/* Where a daemon is asked for more than its status. */
+struct daemon_peer {
+	const char *mountpoint; /* borrowed */
+	struct strbuf socket;
+	uid_t owner;
+};
+
+/* Finds the daemon's socket. 0 or a negative errno; nothing is logged. */
+MUST_CHECK int daemon_find(const struct mount *mount, struct daemon_peer *peer);
+void daemon_peer_fini(struct daemon_peer *peer);
+
+/* Sends a request, one line as ctl_proto.h has it, and reads the whole reply, which lies
+ * in `text`. 0; -EREMOTEIO if the daemon refuses, whose words are the reply's "error"; or
+ * another negative errno. Nothing is logged. */
+MUST_CHECK int daemon_request(const struct daemon_peer *peer,
+			      const struct strbuf *request, struct strbuf *text,
+			      struct json *reply);
+
+/* Logs why daemon_find() or daemon_request() failed with `r`, and returns that. */
+int daemon_complain(const char *mountpoint, int r, struct json reply);
+
 /* "ok", "dead", "no answer", "no access", "part", "covered". */
 const char *daemon_state_name(enum daemon_state state);
 

@@ -22,6 +22,7 @@ int tensors_take(struct json model, struct tensors *tensors)
 		struct tensor_entry *tensor = &found.list[found.count];
 
 		tensor->json = entry;
+		tensor->index = found.count;
 		tensor->name = json_dup_printable(json_get(entry, "name"));
 		tensor->dtype = json_get(entry, "dtype");
 		tensor->file = json_get(entry, "file");

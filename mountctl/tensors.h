@@ -10,6 +10,7 @@
 
 struct tensor_entry {
 	struct json json; /* the entry as it stands there */
+	size_t index;     /* in the model's order */
 	char *name;       /* printable */
 	struct json dtype;
 	struct json file;

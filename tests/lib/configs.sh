@@ -180,7 +180,7 @@ config_tsan() {
 	run_ctest "$OUT/tsan" || :
 	WEIGHTFS_BIN_DIR=$OUT/tsan/bin WEIGHTFS_SANITIZED=1 STRESS_SECONDS=${TSAN_SECONDS:-20} \
 		run_pytest stress tests/stress tests/mount/test_changed_source.py \
-		tests/mount/test_lifecycle.py || :
+		tests/mount/test_lifecycle.py tests/mount/test_prefetch.py || :
 	step "no reports" no_reports "$LOGS/tsan-report"
 }
 

@@ -3,9 +3,9 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import mounting
@@ -76,7 +76,8 @@ def test_a_wrong_option_is_named(args, what):
     assert ctl(*args).stderr == f"mountctl: {what}: see 'mountctl help {args[0]}'\n"
 
 
-@pytest.mark.parametrize("command", ["mount", "umount", "list", "status", "ls", "info", "doctor"])
+@pytest.mark.parametrize("command", ["mount", "umount", "list", "status", "ls", "info",
+                                     "prefetch", "pin", "unpin", "evict", "doctor"])
 def test_each_command_has_a_help(command):
     by_help = ctl("help", command)
     assert by_help.returncode == 0
@@ -274,14 +275,17 @@ def test_a_covered_mount_has_not_the_state_of_the_one_on_top(source, tmp_path):
     assert listed[1]["status"]["tensor_count"] == 1
 
 
-def test_another_users_mount_is_refused_with_its_owner(mounted, tmp_path):
-    copy = tmp_path / "mountctl"
-    shutil.copy(MOUNTCTL, copy)
-    with open(copy, "rb") as program:  # the directories above may be closed to others
-        done = subprocess.run([f"/proc/self/fd/{program.fileno()}", "umount", mounted.path],
+def as_nobody(*args):
+    """Runs mountctl as another user, for whom the directories above it may be closed."""
+    with open(MOUNTCTL, "rb") as program:
+        return subprocess.run([f"/proc/self/fd/{program.fileno()}", *args],
                               user=65534, group=65534, extra_groups=[], cwd="/",
                               pass_fds=[program.fileno()], capture_output=True, text=True,
                               timeout=20, check=False)
+
+
+def test_another_users_mount_is_refused_with_its_owner(mounted):
+    done = as_nobody("umount", mounted.path)
     assert done.returncode == 1
     assert done.stderr == f"mountctl: {mounted.path}: unmount: it is the mount of user 0\n"
     assert mounting.is_mounted(mounted.path)
@@ -485,14 +489,26 @@ def test_ls_sorts(mounted):
 
 
 def test_ls_json_is_model_json_with_backings(mounted):
-    want = [{**t, "backing": "stream"} for t in mounted.model()["tensors"]]
+    want = [{**t, "backing": "stream", "pinned": False} for t in mounted.model()["tensors"]]
     assert ctl_json("ls", mounted.path) == want
 
 
 def test_ls_long_shows_file_and_offset(mounted):
     entry = mounted.tensors()["model.table"]
     row = words(ctl("ls", "-l", mounted.path, "model.table").stdout)[1]
-    assert row[-2:] == [str(entry["offset"]), entry["file"]]
+    assert row[-3:] == ["-", str(entry["offset"]), entry["file"]]
+
+
+def test_ls_of_another_users_mount_does_not_know_what_is_pinned(source):
+    """The daemon answers its own user only; backings are then asked of the files."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)  # where tests run is closed to others
+        with mounting.Mount(source, f"{place}/mnt", ["allow_other"]) as mounted:
+            done = as_nobody("--json", "ls", mounted.path)
+            rows = words(as_nobody("ls", "-l", mounted.path).stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {(t["backing"], t["pinned"]) for t in json.loads(done.stdout)} == {("stream", None)}
+    assert {(row[4], row[5]) for row in rows[1:]} == {("stream", "?")}
 
 
 def test_sizes_of_terabytes_are_exact(mount, tmp_path):

@@ -1,0 +1,310 @@
+#include "hints.h"
+
+#include <errno.h>
+
+#include "inodes.h"
+#include "pagecache.h"
+#include "prefetch.h"
+#include "util/pattern.h"
+
+/* Names are many, and each look at the job takes its lock. */
+#define STOP_INTERVAL 1024u
+
+/* ---- Which tensors ---- */
+
+/* `used` has a member for each pattern. Those known to be used are not tried again once
+ * the tensor is wanted anyway. */
+static bool is_wanted(const struct job_spec *spec, const char *subject, bool *used)
+{
+	bool wanted = false;
+
+	for (size_t i = 0; i < spec->pattern_count; i++) {
+		if ((wanted && used[i]) || !pattern_matches(spec->patterns[i], subject))
+			continue;
+		wanted = true;
+		used[i] = true;
+	}
+	return wanted;
+}
+
+static int match_names(const struct model *model, struct job *job, bool *used,
+		       struct selection *selection)
+{
+	CLEANUP(strbuf_fini) struct strbuf scratch = { 0 };
+
+	for (size_t i = 0; i < model_tensor_count(model); i++) {
+		const struct tensor *t = model_tensor(model, i);
+		const char *subject = pattern_subject(&scratch, t->name, t->name_len);
+
+		if (!subject)
+			return -ENOMEM;
+		if (i % STOP_INTERVAL == 0 && job_should_stop(job))
+			return -ECANCELED;
+		if (!is_wanted(job_spec(job), subject, used))
+			continue;
+		selection->tensors[selection->count++] = (uint32_t)i;
+		selection->bytes += t->nbytes;
+	}
+	return 0;
+}
+
+/* 0 or -ENOENT, with a note in the job for each pattern that matched nothing. */
+static int note_unmatched(struct job *job, const bool *used)
+{
+	const struct job_spec *spec = job_spec(job);
+	int r = 0;
+
+	for (size_t i = 0; i < spec->pattern_count; i++) {
+		if (used[i])
+			continue;
+		job_unmatched(job, spec->patterns[i]);
+		r = -ENOENT;
+	}
+	return r;
+}
+
+/* All or nothing: where a pattern matches no name the job has failed. */
+static int select_tensors(const struct model *model, struct job *job,
+			  struct selection *selection)
+{
+	size_t count = model_tensor_count(model);
+	bool *used = calloc(job_spec(job)->pattern_count, sizeof(*used));
+	int r = -ENOMEM;
+
+	selection->tensors = calloc(count + 1, sizeof(*selection->tensors));
+	if (used && selection->tensors)
+		r = match_names(model, job, used, selection);
+	if (r == -ENOMEM)
+		job_fail(job, "out of memory");
+	if (r == 0)
+		r = note_unmatched(job, used);
+	free(used);
+	return r;
+}
+
+/* ---- Pinning ---- */
+
+/* Sets or takes away the marks alone. */
+static void mark(struct hints *hints, struct job *job, struct node node)
+{
+	const struct tensor *t = model_tensor(hints->fs->served->model, node.index);
+	bool pinned = job_spec(job)->command == JOB_PIN;
+	enum job_outcome outcome = JOB_DONE;
+	bool changed = false;
+
+	if (pinned && !backing_resident.suits(hints->fs, node))
+		outcome = JOB_SMALL;
+	else if (pins_set(hints->pins, node, pinned, &changed) < 0)
+		outcome = JOB_FAILED;
+	else if (!changed)
+		outcome = JOB_ALREADY;
+	job_count(job, outcome, t->nbytes, t);
+	job_advance(job, t->nbytes);
+}
+
+static unsigned int view_count(const struct job_spec *spec)
+{
+	unsigned int count = 0;
+
+	for (unsigned int view = 0; view < VIEW_COUNT; view++)
+		count += spec->views[view] ? 1 : 0;
+	return count;
+}
+
+static void mark_all(struct hints *hints, struct job *job,
+		     const struct selection *selection)
+{
+	const struct job_spec *spec = job_spec(job);
+
+	job_expect(job, selection->count * view_count(spec),
+		   selection->bytes * view_count(spec));
+	for (size_t i = 0; i < selection->count; i++)
+		for (unsigned int view = 0; view < VIEW_COUNT; view++)
+			if (spec->views[view])
+				mark(hints, job,
+				     (struct node){ NODE_TENSOR, (enum view)view,
+						    selection->tensors[i] });
+}
+
+/* ---- Giving up ---- */
+
+/* A range of a file that is dropped from the page cache at once, so that pages which two
+ * of its tensors share go as well. */
+struct stretch {
+	const struct source_file *file; /* NULL: none yet */
+	uint64_t from;
+	uint64_t end;
+	uint32_t last; /* the last tensor in it */
+};
+
+static void drop_stretch(struct job *job, struct stretch *stretch)
+{
+	const struct source_file *file = stretch->file;
+	uint64_t len = stretch->end - stretch->from;
+	uint64_t before;
+	uint64_t after;
+	int r;
+
+	if (!file)
+		return;
+	stretch->file = NULL;
+	r = pagecache_count(file, stretch->from, len, &before);
+	pagecache_drop(file, stretch->from, len);
+	if (r == 0 && pagecache_count(file, stretch->from, len, &after) == 0 &&
+	    before > after)
+		job_count_cache(job, before - after);
+}
+
+/* Between neighbours there is nothing but padding. */
+static void add_to_stretch(const struct hints *hints, struct job *job, uint32_t tensor,
+			   struct stretch *stretch)
+{
+	const struct tensor *t = model_tensor(hints->fs->served->model, tensor);
+	const struct source_file *file = served_tensor_file(hints->fs->served, t);
+
+	if (stretch->file != file || tensor != stretch->last + 1)
+		drop_stretch(job, stretch);
+	if (!stretch->file)
+		*stretch = (struct stretch){ .file = file, .from = t->offset };
+	stretch->last = tensor;
+	if (t->offset + t->nbytes > stretch->end)
+		stretch->end = t->offset + t->nbytes;
+}
+
+static bool is_pinned(struct hints *hints, const struct job_spec *spec, uint32_t tensor)
+{
+	for (unsigned int view = 0; view < VIEW_COUNT; view++)
+		if (spec->views[view] &&
+		    pins_is_set(hints->pins,
+				(struct node){ NODE_TENSOR, (enum view)view, tensor }))
+			return true;
+	return false;
+}
+
+/* Gives up the file of one view, and what the kernel has read of it through the daemon.
+ * False if it is in use. */
+static bool evict_view(struct hints *hints, struct job *job, struct node node)
+{
+	struct inodes *inodes = hints->fs->inodes;
+	const struct tensor *t = model_tensor(hints->fs->served->model, node.index);
+	bool ready;
+
+	if (inodes && pins_is_held(hints->pins, node))
+		return false;
+	ready = inodes && inodes_state(inodes, node) == INODE_READY;
+	if (inodes && inodes_evict(inodes, node) < 0)
+		return false;
+	if (ready)
+		job_count_file(job, t->nbytes);
+	watch_forget_pages(hints->watch, node);
+	return true;
+}
+
+static void evict_tensor(struct hints *hints, struct job *job, uint32_t tensor,
+			 struct stretch *stretch)
+{
+	const struct job_spec *spec = job_spec(job);
+	const struct tensor *t = model_tensor(hints->fs->served->model, tensor);
+	enum job_outcome outcome = JOB_DONE;
+
+	if (is_pinned(hints, spec, tensor)) {
+		job_count(job, JOB_PINNED, t->nbytes, t);
+		return;
+	}
+	for (unsigned int view = 0; view < VIEW_COUNT; view++)
+		if (spec->views[view] &&
+		    !evict_view(hints, job,
+				(struct node){ NODE_TENSOR, (enum view)view, tensor }))
+			outcome = JOB_IN_USE;
+	add_to_stretch(hints, job, tensor, stretch);
+	job_count(job, outcome, t->nbytes, t);
+}
+
+static void evict_all(struct hints *hints, struct job *job,
+		      const struct selection *selection)
+{
+	struct stretch stretch = { 0 };
+	bool stop = false;
+
+	job_expect(job, selection->count, selection->bytes);
+	for (size_t i = 0; i < selection->count; i++) {
+		const struct tensor *t =
+			model_tensor(hints->fs->served->model, selection->tensors[i]);
+
+		if (i % STOP_INTERVAL == 0)
+			stop = job_should_stop(job);
+		if (stop)
+			job_count(job, JOB_CANCELLED, t->nbytes, t);
+		else
+			evict_tensor(hints, job, selection->tensors[i], &stretch);
+		job_advance(job, t->nbytes);
+	}
+	drop_stretch(job, &stretch);
+}
+
+/* ---- Jobs ---- */
+
+static void run(struct job *job, void *context)
+{
+	struct hints *hints = context;
+	const struct job_spec *spec = job_spec(job);
+	struct selection selection = { 0 };
+
+	if (select_tensors(hints->fs->served->model, job, &selection) < 0) {
+		free(selection.tensors);
+		return;
+	}
+	if (spec->command == JOB_EVICT)
+		evict_all(hints, job, &selection);
+	else if (spec->command == JOB_PREFETCH && !spec->resident)
+		prefetch_pages(hints, job, &selection);
+	else if (spec->command == JOB_PREFETCH || spec->fill)
+		prefetch_files(hints, job, &selection);
+	else
+		mark_all(hints, job, &selection);
+	free(selection.tensors);
+}
+
+int hints_start(struct hints *hints, struct job_spec *spec, uint64_t *id)
+{
+	return jobs_start(hints->jobs, spec, run, id);
+}
+
+const char *hints_no_files(const struct weightfs *fs)
+{
+	if (fs->passthrough && passthrough_is_enabled(fs->passthrough))
+		return NULL;
+	if (fs->no_passthrough)
+		return fs->no_passthrough;
+	return fs->passthrough ? passthrough_refusal(fs->passthrough)
+			       : "it was not asked for";
+}
+
+int hints_new(struct weightfs *fs, struct watch *watch, struct hints **hints)
+{
+	struct hints *h = calloc(1, sizeof(*h));
+	int r;
+
+	if (!h)
+		return -ENOMEM;
+	h->fs = fs;
+	h->watch = watch;
+	r = jobs_new(h, &h->jobs);
+	if (r == 0)
+		r = pins_new(fs, &h->pins);
+	if (r < 0) {
+		hints_free(h);
+		return r;
+	}
+	*hints = h;
+	return 0;
+}
+
+void hints_free(struct hints *hints)
+{
+	if (!hints)
+		return;
+	jobs_free(hints->jobs);
+	pins_free(hints->pins);
+	free(hints);
+}

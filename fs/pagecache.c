@@ -1,0 +1,99 @@
+#include "pagecache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451 /* Linux 6.5 */
+#endif
+
+/* A larger request is cut to what the disk takes at once, which is at least this. */
+#define ASK_BYTES ((uint64_t)128 << 10)
+
+struct cache_range {
+	uint64_t offset;
+	uint64_t len;
+};
+
+struct cache_counts {
+	uint64_t cached;
+	uint64_t dirty;
+	uint64_t writeback;
+	uint64_t evicted;
+	uint64_t recently_evicted;
+};
+
+static uint64_t page_size(void)
+{
+	return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+int pagecache_count(const struct source_file *file, uint64_t from, uint64_t len,
+		    uint64_t *bytes)
+{
+	const struct cache_range range = { .offset = from, .len = len };
+	struct cache_counts counts;
+	uint64_t page = page_size();
+	uint64_t pages;
+	uint64_t missing;
+
+	*bytes = 0;
+	if (len == 0) /* which means the rest of the file to the kernel */
+		return 0;
+	if (syscall(SYS_cachestat, file->fd, &range, &counts, 0) < 0)
+		return -errno;
+	pages = (from + len - 1) / page - from / page + 1;
+	missing = counts.cached < pages ? (pages - counts.cached) * page : 0;
+	*bytes = len > missing ? len - missing : 0;
+	return 0;
+}
+
+void pagecache_ask(const struct source_file *file, uint64_t from, uint64_t len)
+{
+	while (len > 0) {
+		uint64_t n = len < ASK_BYTES ? len : ASK_BYTES;
+
+		(void)posix_fadvise(file->fd, (off_t)from, (off_t)n, POSIX_FADV_WILLNEED);
+		from += n;
+		len -= n;
+	}
+}
+
+/* Reads one byte of each page: that waits for the page, and is the one way that tells
+ * whether it could be read. */
+int pagecache_wait(const struct source_file *file, uint64_t from, uint64_t len)
+{
+	uint64_t page = page_size();
+	uint64_t end = from + len;
+
+	while (from < end) {
+		char byte;
+		ssize_t n = pread(file->fd, &byte, 1, (off_t)from);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n != 1)
+			return -EIO;
+		from += page - from % page;
+	}
+	return 0;
+}
+
+void pagecache_drop(const struct source_file *file, uint64_t from, uint64_t len)
+{
+	uint64_t page = page_size();
+	uint64_t begin = (from + page - 1) / page * page;
+	uint64_t end = (from + len) / page * page;
+
+	/* The last page of a file is whole, however few bytes it has. */
+	if (from + len == file->size)
+		end = (file->size + page - 1) / page * page;
+	if (begin >= end)
+		return;
+	/* What the daemon's own mapping has touched would stay. */
+	(void)madvise(discard_const(file->bytes + begin), end - begin, MADV_DONTNEED);
+	(void)posix_fadvise(file->fd, (off_t)begin, (off_t)(end - begin),
+			    POSIX_FADV_DONTNEED);
+}

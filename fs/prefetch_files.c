@@ -1,0 +1,232 @@
+/* Tensors into files of their own, which fill threads make. */
+#include <errno.h>
+#include <time.h>
+
+#include "inodes.h"
+#include "prefetch.h"
+
+/* So much is queued at a time: enough for the fill threads, and soon over when the job is
+ * cancelled. */
+#define ASKED_FILES 512u
+#define ASKED_BYTES ((uint64_t)512 << 20)
+
+#define LOOK_INTERVAL_MS 5
+
+/* The file of one view of a tensor. */
+struct entry {
+	struct node node;
+	bool held;  /* the job holds on to it */
+	bool asked; /* and is being made */
+};
+
+struct making {
+	struct hints *hints;
+	struct job *job;
+	struct entry *list;
+	size_t count;
+	size_t first; /* all before it are over with */
+	size_t next;  /* the first that was not asked for */
+	size_t asked;
+	uint64_t asked_bytes;
+	uint64_t refused_bytes; /* what is as large as this does not fit */
+};
+
+static const struct tensor *tensor_of(const struct making *m, const struct entry *e)
+{
+	return model_tensor(m->hints->fs->served->model, e->node.index);
+}
+
+/* ---- Holding on ---- */
+
+static bool hold(struct making *m, struct entry *e)
+{
+	if (!e->held)
+		e->held = pins_hold(m->hints->pins, e->node) == 0;
+	return e->held;
+}
+
+static void let_go(struct making *m, struct entry *e)
+{
+	if (e->held)
+		pins_release(m->hints->pins, e->node);
+	e->held = false;
+}
+
+/* What is there already must not make room for the rest. */
+static void hold_ready(struct making *m)
+{
+	for (size_t i = 0; i < m->count; i++)
+		if (inodes_state(m->hints->fs->inodes, m->list[i].node) == INODE_READY)
+			(void)hold(m, &m->list[i]);
+}
+
+/* ---- One file ---- */
+
+/* A pin stays also where the file could not be made: it holds from when there is one. */
+static bool is_pinned_by(enum job_outcome outcome)
+{
+	return outcome != JOB_SMALL && outcome != JOB_CANCELLED;
+}
+
+static void finish(struct making *m, struct entry *e, enum job_outcome outcome)
+{
+	const struct tensor *t = tensor_of(m, e);
+	bool changed;
+
+	if (job_spec(m->job)->command == JOB_PIN && is_pinned_by(outcome) &&
+	    pins_set(m->hints->pins, e->node, true, &changed) < 0)
+		outcome = JOB_FAILED;
+	if (outcome == JOB_DONE)
+		job_count_file(m->job, t->nbytes);
+	if (outcome != JOB_DONE && outcome != JOB_ALREADY)
+		let_go(m, e);
+	job_count(m->job, outcome, t->nbytes, t);
+	job_advance(m->job, t->nbytes);
+}
+
+static enum job_outcome outcome_of(int error)
+{
+	switch (-error) {
+	case EBUSY:
+		return JOB_STREAMED;
+	case ENOSPC:
+		return JOB_NO_ROOM;
+	case EOPNOTSUPP:
+		return JOB_SMALL;
+	default:
+		return JOB_FAILED;
+	}
+}
+
+static int request(struct making *m, const struct entry *e, uint64_t bytes)
+{
+	int r;
+
+	/* To ask again would make room in vain. */
+	if (bytes >= m->refused_bytes)
+		return -ENOSPC;
+	r = inodes_request(m->hints->fs->inodes, e->node, FILL_ASKED);
+	if (r == -ENOSPC)
+		m->refused_bytes = bytes;
+	return r;
+}
+
+static void ask(struct making *m, struct entry *e)
+{
+	const struct tensor *t = tensor_of(m, e);
+	int r;
+
+	if (!source_file_unchanged(served_tensor_file(m->hints->fs->served, t))) {
+		finish(m, e, JOB_CHANGED);
+		return;
+	}
+	if (!hold(m, e)) {
+		finish(m, e, JOB_FAILED);
+		return;
+	}
+	if (inodes_state(m->hints->fs->inodes, e->node) == INODE_READY) {
+		finish(m, e, JOB_ALREADY);
+		return;
+	}
+	r = request(m, e, t->nbytes);
+	if (r < 0) {
+		finish(m, e, outcome_of(r));
+		return;
+	}
+	e->asked = true;
+	m->asked++;
+	m->asked_bytes += t->nbytes;
+}
+
+/* Looks what has become of a file that was asked for. */
+static void look(struct making *m, struct entry *e)
+{
+	const struct tensor *t = tensor_of(m, e);
+	enum inode_state state = inodes_state(m->hints->fs->inodes, e->node);
+
+	if (state == INODE_QUEUED || state == INODE_FILLING)
+		return;
+	e->asked = false;
+	m->asked--;
+	m->asked_bytes -= t->nbytes;
+	if (state == INODE_READY)
+		finish(m, e, JOB_DONE);
+	else if (!source_file_unchanged(served_tensor_file(m->hints->fs->served, t)))
+		finish(m, e, JOB_CHANGED);
+	else
+		finish(m, e, JOB_FAILED);
+}
+
+/* ---- All of them ---- */
+
+static void ask_more(struct making *m)
+{
+	while (m->next < m->count && m->asked < ASKED_FILES &&
+	       m->asked_bytes < ASKED_BYTES)
+		ask(m, &m->list[m->next++]);
+}
+
+static void look_at_asked(struct making *m)
+{
+	for (size_t i = m->first; i < m->next; i++)
+		if (m->list[i].asked)
+			look(m, &m->list[i]);
+	while (m->first < m->next && !m->list[m->first].asked)
+		m->first++;
+}
+
+static void wait_a_moment(void)
+{
+	const struct timespec interval = { .tv_nsec = LOOK_INTERVAL_MS * 1000000L };
+
+	(void)nanosleep(&interval, NULL);
+}
+
+static void make_files(struct making *m)
+{
+	while (m->first < m->count && !job_must_stop(m->job)) {
+		if (!job_should_stop(m->job))
+			ask_more(m);
+		else if (m->asked == 0)
+			break;
+		look_at_asked(m);
+		if (m->asked > 0)
+			wait_a_moment();
+	}
+	for (size_t i = m->first; i < m->count; i++)
+		if (i >= m->next || m->list[i].asked)
+			finish(m, &m->list[i], JOB_CANCELLED);
+}
+
+static void list_files(struct making *m, const struct selection *selection)
+{
+	for (size_t i = 0; i < selection->count; i++)
+		for (unsigned int view = 0; view < VIEW_COUNT; view++)
+			if (job_spec(m->job)->views[view])
+				m->list[m->count++].node =
+					(struct node){ NODE_TENSOR, (enum view)view,
+						       selection->tensors[i] };
+}
+
+void prefetch_files(struct hints *hints, struct job *job,
+		    const struct selection *selection)
+{
+	struct making m = {
+		.hints = hints,
+		.job = job,
+		.list = calloc(selection->count * VIEW_COUNT + 1, sizeof(struct entry)),
+		.refused_bytes = UINT64_MAX,
+	};
+
+	if (!m.list) {
+		job_fail(job, "out of memory");
+		return;
+	}
+	list_files(&m, selection);
+	job_expect(job, m.count, selection->bytes * (m.count / selection->count));
+	hold_ready(&m);
+	make_files(&m);
+	for (size_t i = 0; i < m.count; i++)
+		let_go(&m, &m.list[i]);
+	free(m.list);
+}

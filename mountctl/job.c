@@ -1,0 +1,505 @@
+#include "mountctl/job.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "ctl_proto.h"
+#include "mountctl/daemon.h"
+#include "mountctl/progress.h"
+#include "mountctl/text.h"
+#include "util/log.h"
+#include "util/size.h"
+
+/* The daemon is asked how far it is: often at first, so that short work seems so. */
+#define FIRST_POLL_MS 5
+#define POLL_MS       100
+
+static const char *const views[] = { "tensors", "npy", "safetensors" };
+
+struct request {
+	const struct command *command;
+	bool json;
+	bool resident;
+	bool no_fill;
+	bool views[ARRAY_LEN(views)];
+	bool has_view;
+	const char *mountpoint;
+	char **patterns; /* NULL-terminated */
+};
+
+/* ---- Arguments ---- */
+
+static bool take_view(const char *name, size_t len, struct request *request)
+{
+	for (size_t i = 0; i < ARRAY_LEN(views); i++) {
+		if (strlen(views[i]) != len || strncmp(views[i], name, len) != 0)
+			continue;
+		request->views[i] = true;
+		request->has_view = true;
+		return true;
+	}
+	return false;
+}
+
+static bool take_views(const char *list, struct request *request)
+{
+	for (;;) {
+		size_t len = strcspn(list, ",");
+
+		if (!take_view(list, len, request))
+			return false;
+		if (list[len] == '\0')
+			return true;
+		list += len + 1;
+	}
+}
+
+/* COMMAND_DONE, or why the command is over. `*over` is set in that case. */
+static enum command_result take_options(struct request *request,
+					const struct option *options, int argc,
+					char **argv, bool *over)
+{
+	enum command_result status = COMMAND_DONE;
+	int option;
+
+	*over = true;
+	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
+	while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+		if (option == JOB_OPTION_RESIDENT)
+			request->resident = true;
+		else if (option == JOB_OPTION_NO_FILL)
+			request->no_fill = true;
+		else if (option == JOB_OPTION_VIEW && !take_views(optarg, request))
+			return command_wrong_usage(
+				request->command,
+				"--view takes tensors, npy and safetensors");
+		else if (option != JOB_OPTION_VIEW &&
+			 command_common_option(request->command, option, argv,
+					       &request->json, &status))
+			return status;
+	}
+	*over = false;
+	return status;
+}
+
+/* ---- The request ---- */
+
+/* As the daemon takes patterns: bytes that are no UTF-8 stand for themselves. */
+static void add_pattern(struct strbuf *out, const char *pattern)
+{
+	strbuf_add_char(out, '"');
+	for (; *pattern != '\0'; pattern++) {
+		if (*pattern == '"' || *pattern == '\\')
+			strbuf_add_char(out, '\\');
+		if ((unsigned char)*pattern < 0x20)
+			strbuf_addf(out, "\\u%04x", (unsigned int)*pattern);
+		else
+			strbuf_add_char(out, *pattern);
+	}
+	strbuf_add_char(out, '"');
+}
+
+static void write_request(const struct request *request, struct strbuf *out)
+{
+	const char *comma = "";
+
+	strbuf_addf(out, "{\"command\":\"%s\",\"resident\":%s,\"fill\":%s,\"views\":[",
+		    request->command->name, request->resident ? "true" : "false",
+		    request->no_fill ? "false" : "true");
+	for (size_t i = 0; i < ARRAY_LEN(views); i++) {
+		if (!request->views[i])
+			continue;
+		strbuf_addf(out, "%s\"%s\"", comma, views[i]);
+		comma = ",";
+	}
+	strbuf_add_str(out, "],\"patterns\":[");
+	for (char **pattern = request->patterns; *pattern; pattern++) {
+		if (pattern != request->patterns)
+			strbuf_add_char(out, ',');
+		add_pattern(out, *pattern);
+	}
+	strbuf_add_str(out, "]}\n");
+}
+
+/* ---- What came of it ---- */
+
+static uint64_t outcome_u64(struct json job, const char *outcome, const char *member)
+{
+	return json_u64(json_get(json_get(json_get(job, "outcomes"), outcome), member));
+}
+
+/* "12 files" */
+static void add_count(struct strbuf *out, uint64_t count, const char *unit)
+{
+	strbuf_addf(out, "%" PRIu64 " %s%s", count, unit, count == 1 ? "" : "s");
+}
+
+static void add_size(struct strbuf *out, uint64_t bytes)
+{
+	char text[SIZE_TEXT_MAX];
+
+	strbuf_add_str(out, size_format(bytes, text));
+}
+
+/* What the job's outcomes count: pages are counted by the tensor. */
+static const char *unit_of(struct json job)
+{
+	bool tensors = json_equals(json_get(job, "command"), "evict") ||
+		       (json_equals(json_get(job, "command"), "prefetch") &&
+			!json_is_true(json_get(job, "resident")));
+
+	return tensors ? "tensor" : "file";
+}
+
+/* ", 12.0 GiB of them read in 3.2 s (3.8 GiB/s)" */
+static void add_work(struct strbuf *out, uint64_t bytes, const char *what, double seconds)
+{
+	strbuf_add_str(out, ", ");
+	add_size(out, bytes);
+	strbuf_addf(out, " of them %s in %.1f s", what, seconds);
+	if (seconds < 0.1)
+		return;
+	strbuf_add_str(out, " (");
+	add_size(out, (uint64_t)((double)bytes / seconds));
+	strbuf_add_str(out, "/s)");
+}
+
+static void add_result(struct strbuf *out, struct json job)
+{
+	struct json command = json_get(job, "command");
+	uint64_t cache_bytes = json_u64(json_get(job, "cache_bytes"));
+	uint64_t file_bytes = json_u64(json_get(job, "file_bytes"));
+	double seconds = json_double(json_get(job, "elapsed_s"));
+
+	if (json_equals(command, "evict")) {
+		strbuf_add_str(out, " evicted: ");
+		add_size(out, file_bytes);
+		strbuf_add_str(out, " of files and ");
+		add_size(out, cache_bytes);
+		strbuf_add_str(out, " of the page cache given up");
+	} else if (json_equals(command, "unpin")) {
+		strbuf_add_str(out, " unpinned");
+	} else if (json_equals(command, "pin")) {
+		strbuf_add_str(out, " pinned");
+		if (file_bytes > 0)
+			add_work(out, file_bytes, "made", seconds);
+	} else if (json_is_true(json_get(job, "resident"))) {
+		strbuf_add_str(out, " resident");
+		add_work(out, file_bytes, "made", seconds);
+	} else {
+		strbuf_add_str(out, " in the page cache");
+		add_work(out, cache_bytes, "read", seconds);
+	}
+}
+
+static void print_summary(const char *mountpoint, struct json job)
+{
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	bool is_unpin = json_equals(json_get(job, "command"), "unpin");
+	uint64_t small = outcome_u64(job, "small", "count");
+	uint64_t count = outcome_u64(job, "done", "count");
+	uint64_t bytes = outcome_u64(job, "done", "bytes");
+
+	/* What was not pinned is not unpinned. */
+	count += is_unpin ? 0 : outcome_u64(job, "already", "count");
+	bytes += is_unpin ? 0 : outcome_u64(job, "already", "bytes");
+	text_escape(&line, mountpoint, strlen(mountpoint));
+	strbuf_add_str(&line, ": ");
+	add_count(&line, count, unit_of(job));
+	strbuf_add_str(&line, ", ");
+	add_size(&line, bytes);
+	add_result(&line, job);
+	if (small > 0) {
+		strbuf_add_str(&line, "; ");
+		add_count(&line, small, unit_of(job));
+		strbuf_add_str(&line, " too small for memory of their own, streamed");
+	}
+	(void)printf("%s\n", line.data ? line.data : "");
+}
+
+static void add_examples(struct strbuf *out, struct json tally)
+{
+	struct json examples = json_get(tally, "examples");
+	struct json_iter iter = json_iter(examples);
+	const char *before = json_count(examples) < json_u64(json_get(tally, "count"))
+				     ? ", among them "
+				     : ": ";
+	struct json name;
+
+	while (json_next(&iter, NULL, &name)) {
+		CLEANUP(free_ptr) char *text = json_dup_printable(name);
+
+		strbuf_addf(out, "%s'%s'", before, text ? text : "");
+		before = ", ";
+	}
+}
+
+static const char *words_of(struct json job, struct json outcome)
+{
+	static const struct {
+		const char *outcome;
+		const char *words;
+	} table[] = {
+		{ "dropped", "read, but dropped again for want of memory" },
+		{ "streamed", "open and streamed: close them first" },
+		{ "in_use", "in use" },
+		{ "pinned", "pinned: see 'mountctl unpin'" },
+		{ "changed", "the source changed" },
+		{ "failed", "read: failed" },
+		{ "cancelled", "cancelled" },
+	};
+
+	if (json_equals(outcome, "no_room"))
+		return json_is_true(json_get(job, "resident"))
+			       ? "no room within resident_limit"
+			       : "not enough memory";
+	for (size_t i = 0; i < ARRAY_LEN(table); i++)
+		if (json_equals(outcome, table[i].outcome))
+			return table[i].words;
+	return NULL;
+}
+
+/* Says what is not as it was asked for. False if there is something. */
+static bool complain_of_outcomes(const char *mountpoint, struct json job)
+{
+	struct json_iter iter = json_iter(json_get(job, "outcomes"));
+	struct json outcome;
+	struct json tally;
+	bool ok = true;
+
+	while (json_next(&iter, &outcome, &tally)) {
+		CLEANUP(strbuf_fini) struct strbuf what = { 0 };
+		const char *words = words_of(job, outcome);
+
+		if (!words)
+			continue;
+		ok = false;
+		strbuf_addf(&what, "%s: ", words);
+		add_count(&what, json_u64(json_get(tally, "count")), unit_of(job));
+		strbuf_add_str(&what, ", ");
+		add_size(&what, json_u64(json_get(tally, "bytes")));
+		add_examples(&what, tally);
+		(void)text_error(mountpoint, what.data ? what.data : words, 0);
+	}
+	return ok;
+}
+
+/* The same for what kept all of the job from being done. */
+static bool complain_of_job(const char *mountpoint, struct json job)
+{
+	struct json_iter iter = json_iter(json_get(job, "unmatched"));
+	CLEANUP(free_ptr) char *error = json_dup_printable(json_get(job, "error"));
+	struct json pattern;
+	bool ok = true;
+
+	while (json_next(&iter, NULL, &pattern)) {
+		CLEANUP(strbuf_fini) struct strbuf raw = { 0 };
+
+		json_add_string(&raw, pattern);
+		(void)text_error(raw.data ? raw.data : "", "no tensor has such a name",
+				 0);
+		ok = false;
+	}
+	if (error && *error != '\0') {
+		(void)text_error(mountpoint, error, 0);
+		ok = false;
+	}
+	return ok;
+}
+
+static enum command_result show(const struct request *request, const char *mountpoint,
+				struct json job)
+{
+	bool matched = complain_of_job(mountpoint, job);
+	bool ok;
+
+	if (request->json)
+		(void)printf("%.*s\n", (int)job.len, job.at);
+	else if (matched)
+		print_summary(mountpoint, job);
+	ok = complain_of_outcomes(mountpoint, job) && matched &&
+	     json_equals(json_get(job, "state"), "done");
+	return command_finish() == COMMAND_DONE && ok ? COMMAND_DONE : COMMAND_FAILED;
+}
+
+/* ---- Waiting ---- */
+
+/* Signals that end the command, but those that whoever started us wants ignored. */
+static void block_signals(sigset_t *ends, sigset_t *before)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action;
+
+	(void)sigemptyset(ends);
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		if (sigaction(signals[i], NULL, &action) == 0 &&
+		    action.sa_handler != SIG_IGN)
+			(void)sigaddset(ends, signals[i]);
+	(void)pthread_sigmask(SIG_BLOCK, ends, before);
+}
+
+/* The signal that came within the time, or 0. */
+static int wait_for_signal(const sigset_t *ends, int timeout_ms)
+{
+	const struct timespec timeout = {
+		.tv_sec = timeout_ms / 1000,
+		.tv_nsec = timeout_ms % 1000 * 1000000L,
+	};
+	int signal = sigtimedwait(ends, NULL, &timeout);
+
+	return signal > 0 ? signal : 0;
+}
+
+struct waiting {
+	const struct daemon_peer *peer;
+	uint64_t job;
+	int signal; /* the one that ends the command; 0 for none */
+};
+
+static int ask_about(const struct waiting *waiting, const char *command,
+		     struct strbuf *text, struct json *reply)
+{
+	CLEANUP(strbuf_fini) struct strbuf request = { 0 };
+
+	strbuf_addf(&request, "{\"command\":\"%s\",\"job\":%" PRIu64 "}\n", command,
+		    waiting->job);
+	/* The reply before this one goes away with its text. */
+	strbuf_fini(text);
+	*reply = (struct json){ 0 };
+	return daemon_request(waiting->peer, &request, text, reply);
+}
+
+/* Asks until the job is over; its document then lies in `text`. The second signal is not
+ * waited out. 0, -EINTR or what daemon_request() says. */
+static int wait_for_job(struct waiting *waiting, struct progress *progress,
+			struct strbuf *text, struct json *reply)
+{
+	int interval_ms = FIRST_POLL_MS;
+	sigset_t before;
+	sigset_t ends;
+	int r;
+
+	block_signals(&ends, &before);
+	for (;;) {
+		struct json job;
+		int signal;
+
+		r = ask_about(waiting, "job", text, reply);
+		job = json_get(*reply, "job");
+		if (r < 0 || !json_equals(json_get(job, "state"), "running"))
+			break;
+		progress_update(progress, json_u64(json_get(job, "done_bytes")),
+				json_u64(json_get(job, "total_bytes")));
+		signal = wait_for_signal(&ends, interval_ms);
+		if (signal && waiting->signal) {
+			r = -EINTR;
+			break;
+		}
+		if (signal) {
+			waiting->signal = signal;
+			r = ask_about(waiting, "cancel", text, reply);
+			if (r < 0)
+				break;
+		}
+		interval_ms = interval_ms * 2 < POLL_MS ? interval_ms * 2 : POLL_MS;
+	}
+	progress_clear(progress);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
+/* So that whoever started us, a shell in a loop for instance, learns of it. */
+static void end_by(int signal)
+{
+	(void)fflush(stdout);
+	(void)raise(signal);
+}
+
+static enum command_result run_job(const struct request *request,
+				   const struct daemon_peer *peer, uint64_t id)
+{
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	struct waiting waiting = { .peer = peer, .job = id };
+	enum command_result status = COMMAND_FAILED;
+	struct progress progress;
+	struct json reply = { 0 };
+	int r;
+
+	progress_init(&progress, !request->json);
+	r = wait_for_job(&waiting, &progress, &text, &reply);
+	if (r == 0)
+		status = show(request, peer->mountpoint, json_get(reply, "job"));
+	else if (r != -EINTR)
+		(void)daemon_complain(peer->mountpoint, r, reply);
+	if (waiting.signal)
+		end_by(waiting.signal);
+	return status;
+}
+
+static enum command_result start_job(const struct request *request,
+				     const struct mount *mount)
+{
+	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	struct json reply = { 0 };
+	int r = daemon_find(mount, &peer);
+
+	write_request(request, &line);
+	if (line.len > CTL_REQUEST_MAX) {
+		log_error(
+			"patterns: %zu bytes with their request: at most %d can be sent",
+			line.len, CTL_REQUEST_MAX);
+		return COMMAND_FAILED;
+	}
+	if (r == 0)
+		r = daemon_request(&peer, &line, &text, &reply);
+	if (r < 0) {
+		(void)daemon_complain(mount->mountpoint, r, reply);
+		return COMMAND_FAILED;
+	}
+	return run_job(request, &peer, json_u64(json_get(reply, "job")));
+}
+
+static enum command_result run_on_mount(const struct request *request)
+{
+	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
+	CLEANUP(daemon_answer_fini) struct daemon_answer answer = { 0 };
+	CLEANUP(free_ptr) char *absolute = NULL;
+	const struct mount *mount;
+	const char *below;
+
+	if (mounts_read(&mounts) < 0)
+		return COMMAND_FAILED;
+	absolute = mounts_absolute_path(&mounts, request->mountpoint);
+	mount = absolute ? mounts_containing(&mounts, absolute, &below) : NULL;
+	if (!mount) {
+		(void)text_error(request->mountpoint, "not a weightfs mount", 0);
+		return COMMAND_FAILED;
+	}
+	if (daemon_require(mount, &answer) < 0)
+		return COMMAND_FAILED;
+	return start_job(request, mount);
+}
+
+enum command_result job_command(const struct command *command,
+				const struct option *options, int argc, char **argv,
+				bool json)
+{
+	struct request request = { .command = command, .json = json };
+	enum command_result status;
+	bool over;
+
+	status = take_options(&request, options, argc, argv, &over);
+	if (over)
+		return status;
+	if (argc - optind < 2)
+		return command_wrong_usage(command, "needs a mount point and a pattern");
+	if (request.has_view && command == &command_prefetch && !request.resident)
+		return command_wrong_usage(command, "--view needs --resident");
+	request.mountpoint = argv[optind];
+	request.patterns = argv + optind + 1;
+	return run_on_mount(&request);
+}
