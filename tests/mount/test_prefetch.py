@@ -366,7 +366,7 @@ def test_without_passthrough_there_is_one_sentence(streamed, command):
 
 def test_many_small_files_are_made_at_once(resident, mount, tmp_path):
     resident()  # skips where there is no passthrough
-    mounted = mount(sparse_model(tmp_path / "many.safetensors", 2000, 65536), "backing=resident")
+    mounted = mount(sparse_model(tmp_path / "many.safetensors", 2000, 80 << 10), "backing=resident")
     document = ctl_json("prefetch", mounted.path, "*", "--resident")
     assert outcomes(document) == {"done": 2000}
     assert sums(mounted)["files"] == 2000
