@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "gpu/gpu.h"
-#include "hints.h"
 #include "inodes.h"
+#include "jobs.h"
+#include "pins.h"
 #include "stats.h"
 
 void live_init(struct weightfs *fs)
@@ -119,7 +120,7 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w)
 	member_u64(w, "used", sums.used);
 	member_u64(w, "files", sums.files);
 	member_u64(w, "queued", sums.queued);
-	member_u64(w, "pinned", fs->hints ? pins_count(fs->hints->pins) : 0);
+	member_u64(w, "pinned", fs->pins ? pins_count(fs->pins) : 0);
 	member_u64(w, "made", sums.made);
 	member_u64(w, "made_bytes", sums.made_bytes);
 	member_u64(w, "evicted", sums.evicted);
@@ -127,10 +128,18 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
+const char *live_no_passthrough(const struct weightfs *fs)
+{
+	if (fs->passthrough && passthrough_is_enabled(fs->passthrough))
+		return NULL;
+	return fs->no_passthrough ? fs->no_passthrough
+				  : "this kernel has none (Linux 6.9 has)";
+}
+
 static void write_machine(const struct weightfs *fs, struct jsonw *w)
 {
 	const struct gpu_ops *gpu = gpu_probe();
-	const char *no_passthrough = hints_no_files(fs);
+	const char *no_passthrough = live_no_passthrough(fs);
 
 	jsonw_key(w, "readahead");
 	jsonw_begin_object(w);
@@ -165,8 +174,8 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 static void write_jobs(const struct weightfs *fs, struct jsonw *w)
 {
 	jsonw_key(w, "jobs");
-	if (fs->hints) {
-		jobs_write_running(fs->hints->jobs, w);
+	if (fs->jobs) {
+		jobs_write_running(fs->jobs, w);
 		return;
 	}
 	jsonw_begin_array(w);

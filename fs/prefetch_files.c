@@ -41,14 +41,14 @@ static const struct tensor *tensor_of(const struct making *m, const struct entry
 static bool hold(struct making *m, struct entry *e)
 {
 	if (!e->held)
-		e->held = pins_hold(m->hints->pins, e->node) == 0;
+		e->held = pins_hold(m->hints->fs->pins, e->node) == 0;
 	return e->held;
 }
 
 static void let_go(struct making *m, struct entry *e)
 {
 	if (e->held)
-		pins_release(m->hints->pins, e->node);
+		pins_release(m->hints->fs->pins, e->node);
 	e->held = false;
 }
 
@@ -74,7 +74,7 @@ static void finish(struct making *m, struct entry *e, enum job_outcome outcome)
 	bool changed;
 
 	if (job_spec(m->job)->command == JOB_PIN && is_pinned_by(outcome) &&
-	    pins_set(m->hints->pins, e->node, true, &changed) < 0)
+	    pins_set(m->hints->fs->pins, e->node, true, &changed) < 0)
 		outcome = JOB_FAILED;
 	if (outcome == JOB_DONE)
 		job_count_file(m->job, t->nbytes);

@@ -28,7 +28,9 @@ enum live_kind {
 
 struct hints;
 struct inodes;
+struct jobs;
 struct passthrough;
+struct pins;
 
 struct weightfs {
 	struct options options;
@@ -39,10 +41,14 @@ struct weightfs {
 	struct sandbox sandbox;  /* what was given up */
 	struct live_file live[LIVE_COUNT];
 
+	/* NULL until the mount serves. */
+	struct hints *hints;
+	struct jobs *jobs;
+	struct pins *pins;
+
 	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
 	struct inodes *inodes;
 	struct passthrough *passthrough;
-	struct hints *hints;        /* NULL until the mount serves */
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	const char *no_passthrough; /* why there is none; NULL where there is */
 
