@@ -10,6 +10,10 @@
 
 #include "layout.h"
 
+/* Smaller tensors are streamed: they are read in one request, which costs less than a
+ * file of their own. */
+#define BACKING_LEAST_BYTES ((uint64_t)64 << 10)
+
 struct backing_ops {
 	const char *name; /* as in user.weightfs.backing and -o backing= */
 

@@ -9,9 +9,6 @@
 #include "hugetmpfs.h"
 #include "passthrough.h"
 
-/* Smaller tensors are read in one request, which costs less than a file of their own. */
-#define LEAST_BYTES ((uint64_t)64 << 10)
-
 #define PAGE 4096u
 
 static uint64_t file_size(const struct tensor *t, enum view view)
@@ -24,7 +21,7 @@ static bool resident_suits(const struct weightfs *fs, struct node node)
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
 
 	return fs->tmpfs >= 0 && passthrough_is_enabled(fs->passthrough) &&
-	       t->nbytes >= LEAST_BYTES;
+	       t->nbytes >= BACKING_LEAST_BYTES;
 }
 
 static uint64_t resident_cost(const struct weightfs *fs, struct node node)

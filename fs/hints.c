@@ -92,7 +92,7 @@ static void mark(struct hints *hints, struct job *job, struct node node)
 	enum job_outcome outcome = JOB_DONE;
 	bool changed = false;
 
-	if (pinned && !backing_resident.suits(hints->fs, node))
+	if (pinned && t->nbytes < BACKING_LEAST_BYTES)
 		outcome = JOB_SMALL;
 	else if (pins_set(hints->fs->pins, node, pinned, &changed) < 0)
 		outcome = JOB_FAILED;
