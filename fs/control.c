@@ -204,7 +204,7 @@ static char backing_digit(const struct weightfs *fs, uint32_t tensor,
 static char pin_digit(const struct weightfs *fs, uint32_t tensor)
 {
 	for (unsigned int view = 0; view < VIEW_COUNT; view++)
-		if (pins_is_set(fs->hints->pins,
+		if (pins_is_set(fs->pins,
 				(struct node){ NODE_TENSOR, (enum view)view, tensor }))
 			return '1';
 	return '0';
@@ -324,7 +324,7 @@ static void command_job_start(const struct weightfs *fs, const cJSON *request,
 {
 	struct job_spec spec = { .pattern_count = 0 };
 	const char *wrong = take_spec(request, &spec);
-	const char *no_files = spec.resident ? hints_no_files(fs) : NULL;
+	const char *no_files = spec.resident ? live_no_passthrough(fs) : NULL;
 	uint64_t id = 0;
 	int r;
 
@@ -363,7 +363,7 @@ static void command_job(const struct weightfs *fs, const cJSON *request, struct 
 	struct jsonw job;
 
 	jsonw_init(&job, &text);
-	if (!jobs_write(fs->hints->jobs, job_number(request), &job) || text.err) {
+	if (!jobs_write(fs->jobs, job_number(request), &job) || text.err) {
 		reply_error(w, text.err ? "job: out of memory" : "no such job");
 		return;
 	}
@@ -376,7 +376,7 @@ static void command_job(const struct weightfs *fs, const cJSON *request, struct 
 static void command_cancel(const struct weightfs *fs, const cJSON *request,
 			   struct jsonw *w)
 {
-	if (!jobs_cancel(fs->hints->jobs, job_number(request))) {
+	if (!jobs_cancel(fs->jobs, job_number(request))) {
 		reply_error(w, "no such job");
 		return;
 	}

@@ -92,9 +92,9 @@ static void mark(struct hints *hints, struct job *job, struct node node)
 	enum job_outcome outcome = JOB_DONE;
 	bool changed = false;
 
-	if (pinned && !backing_resident.suits(hints->fs, node))
+	if (pinned && t->nbytes < BACKING_LEAST_BYTES)
 		outcome = JOB_SMALL;
-	else if (pins_set(hints->pins, node, pinned, &changed) < 0)
+	else if (pins_set(hints->fs->pins, node, pinned, &changed) < 0)
 		outcome = JOB_FAILED;
 	else if (!changed)
 		outcome = JOB_ALREADY;
@@ -175,7 +175,7 @@ static bool is_pinned(struct hints *hints, const struct job_spec *spec, uint32_t
 {
 	for (unsigned int view = 0; view < VIEW_COUNT; view++)
 		if (spec->views[view] &&
-		    pins_is_set(hints->pins,
+		    pins_is_set(hints->fs->pins,
 				(struct node){ NODE_TENSOR, (enum view)view, tensor }))
 			return true;
 	return false;
@@ -189,7 +189,7 @@ static bool evict_view(struct hints *hints, struct job *job, struct node node)
 	const struct tensor *t = model_tensor(hints->fs->served->model, node.index);
 	bool ready;
 
-	if (inodes && pins_is_held(hints->pins, node))
+	if (inodes && pins_is_held(hints->fs->pins, node))
 		return false;
 	ready = inodes && inodes_state(inodes, node) == INODE_READY;
 	if (inodes && inodes_evict(inodes, node) < 0)
@@ -267,17 +267,7 @@ static void run(struct job *job, void *context)
 
 int hints_start(struct hints *hints, struct job_spec *spec, uint64_t *id)
 {
-	return jobs_start(hints->jobs, spec, run, id);
-}
-
-const char *hints_no_files(const struct weightfs *fs)
-{
-	if (fs->passthrough && passthrough_is_enabled(fs->passthrough))
-		return NULL;
-	if (fs->no_passthrough)
-		return fs->no_passthrough;
-	return fs->passthrough ? passthrough_refusal(fs->passthrough)
-			       : "it was not asked for";
+	return jobs_start(hints->fs->jobs, spec, run, id);
 }
 
 int hints_new(struct weightfs *fs, struct watch *watch, struct hints **hints)
@@ -289,9 +279,9 @@ int hints_new(struct weightfs *fs, struct watch *watch, struct hints **hints)
 		return -ENOMEM;
 	h->fs = fs;
 	h->watch = watch;
-	r = jobs_new(h, &h->jobs);
+	r = jobs_new(h, &fs->jobs);
 	if (r == 0)
-		r = pins_new(fs, &h->pins);
+		r = pins_new(fs, &fs->pins);
 	if (r < 0) {
 		hints_free(h);
 		return r;
@@ -304,7 +294,9 @@ void hints_free(struct hints *hints)
 {
 	if (!hints)
 		return;
-	jobs_free(hints->jobs);
-	pins_free(hints->pins);
+	jobs_free(hints->fs->jobs);
+	pins_free(hints->fs->pins);
+	hints->fs->jobs = NULL;
+	hints->fs->pins = NULL;
 	free(hints);
 }

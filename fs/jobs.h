@@ -60,7 +60,8 @@ enum job_outcome {
 	JOB_NO_ROOM,  /* it fits neither the limit nor the memory beside the others */
 	JOB_DROPPED,  /* it was read, and the kernel needed the memory for something else
 		       */
-	JOB_STREAMED, /* it is open and streamed, and stays so until it is closed */
+	JOB_OPEN,     /* it is open in another way, and stays so until it is closed */
+	JOB_UNSUITED, /* this mount does not make such files */
 	JOB_IN_USE,   /* its file is open or wanted by another job */
 	JOB_PINNED,   /* it is pinned */
 	JOB_CHANGED,  /* its source is not what was mounted any more */

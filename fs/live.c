@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "gpu/gpu.h"
-#include "hints.h"
 #include "inodes.h"
+#include "jobs.h"
+#include "pins.h"
 #include "predict.h"
 #include "pressure.h"
 #include "stats.h"
@@ -132,7 +133,7 @@ static void write_resident(const struct weightfs *fs, struct jsonw *w,
 	write_limits(fs, w);
 	member_u64(w, "used", all->used);
 	member_u64(w, "queued", all->queued);
-	member_u64(w, "pinned", fs->hints ? pins_count(fs->hints->pins) : 0);
+	member_u64(w, "pinned", fs->pins ? pins_count(fs->pins) : 0);
 	member_u64(w, "made_bytes", sums->made_bytes);
 	write_files(w, sums);
 	jsonw_end_object(w);
@@ -191,10 +192,20 @@ static void write_backings(const struct weightfs *fs, struct jsonw *w, bool pass
 	write_clones(fs, w, passthrough, &all.by[BACKING_CLONE]);
 }
 
+const char *live_no_passthrough(const struct weightfs *fs)
+{
+	if (fs->passthrough && passthrough_is_enabled(fs->passthrough))
+		return NULL;
+	if (fs->no_passthrough)
+		return fs->no_passthrough;
+	return fs->passthrough ? passthrough_refusal(fs->passthrough)
+			       : "it was not asked for";
+}
+
 static void write_machine(const struct weightfs *fs, struct jsonw *w)
 {
 	const struct gpu_ops *gpu = gpu_probe();
-	const char *no_passthrough = hints_no_files(fs);
+	const char *no_passthrough = live_no_passthrough(fs);
 
 	jsonw_key(w, "readahead");
 	jsonw_begin_object(w);
@@ -230,8 +241,8 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 static void write_jobs(const struct weightfs *fs, struct jsonw *w)
 {
 	jsonw_key(w, "jobs");
-	if (fs->hints) {
-		jobs_write_running(fs->hints->jobs, w);
+	if (fs->jobs) {
+		jobs_write_running(fs->jobs, w);
 		return;
 	}
 	jsonw_begin_array(w);

@@ -19,6 +19,10 @@ MUST_CHECK int live_stat(struct weightfs *fs, enum live_kind kind, struct stat *
 size_t live_read(struct weightfs *fs, enum live_kind kind, uint64_t offset, char *buffer,
 		 size_t size);
 
+/* Why no file can be passed through on this mount, so that no tensor can have one of its
+ * own; NULL where it can. Any thread. */
+const char *live_no_passthrough(const struct weightfs *fs);
+
 /* The document of docs/status.md. Any thread. */
 void live_write_status(const struct weightfs *fs, struct jsonw *w);
 

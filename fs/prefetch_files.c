@@ -1,5 +1,6 @@
 /* Tensors into files of their own, which fill threads make. */
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
 #include "inodes.h"
@@ -17,6 +18,7 @@ struct entry {
 	struct node node;
 	bool held;  /* the job holds on to it */
 	bool asked; /* and is being made */
+	bool again; /* for the second time */
 };
 
 struct making {
@@ -41,22 +43,31 @@ static const struct tensor *tensor_of(const struct making *m, const struct entry
 static bool hold(struct making *m, struct entry *e)
 {
 	if (!e->held)
-		e->held = pins_hold(m->hints->pins, e->node) == 0;
+		e->held = pins_hold(m->hints->fs->pins, e->node) == 0;
 	return e->held;
 }
 
 static void let_go(struct making *m, struct entry *e)
 {
 	if (e->held)
-		pins_release(m->hints->pins, e->node);
+		pins_release(m->hints->fs->pins, e->node);
 	e->held = false;
 }
 
+/* A file of another backing is not what was asked for. */
+static bool is_resident(const struct making *m, const struct entry *e)
+{
+	struct inodes *inodes = m->hints->fs->inodes;
+
+	return inodes_state(inodes, e->node) == INODE_READY &&
+	       strcmp(inodes_backing_name(inodes, e->node), backing_resident.name) == 0;
+}
+
 /* What is there already must not make room for the rest. */
-static void hold_ready(struct making *m)
+static void hold_resident(struct making *m)
 {
 	for (size_t i = 0; i < m->count; i++)
-		if (inodes_state(m->hints->fs->inodes, m->list[i].node) == INODE_READY)
+		if (is_resident(m, &m->list[i]))
 			(void)hold(m, &m->list[i]);
 }
 
@@ -65,7 +76,8 @@ static void hold_ready(struct making *m)
 /* A pin stays also where the file could not be made: it holds from when there is one. */
 static bool is_pinned_by(enum job_outcome outcome)
 {
-	return outcome != JOB_SMALL && outcome != JOB_CANCELLED;
+	return outcome != JOB_SMALL && outcome != JOB_UNSUITED &&
+	       outcome != JOB_CANCELLED;
 }
 
 static void finish(struct making *m, struct entry *e, enum job_outcome outcome)
@@ -74,7 +86,7 @@ static void finish(struct making *m, struct entry *e, enum job_outcome outcome)
 	bool changed;
 
 	if (job_spec(m->job)->command == JOB_PIN && is_pinned_by(outcome) &&
-	    pins_set(m->hints->pins, e->node, true, &changed) < 0)
+	    pins_set(m->hints->fs->pins, e->node, true, &changed) < 0)
 		outcome = JOB_FAILED;
 	if (outcome == JOB_DONE)
 		job_count_file(m->job, t->nbytes);
@@ -84,15 +96,15 @@ static void finish(struct making *m, struct entry *e, enum job_outcome outcome)
 	job_advance(m->job, t->nbytes);
 }
 
-static enum job_outcome outcome_of(int error)
+static enum job_outcome outcome_of(int error, uint64_t bytes)
 {
 	switch (-error) {
 	case EBUSY:
-		return JOB_STREAMED;
+		return JOB_OPEN;
 	case ENOSPC:
 		return JOB_NO_ROOM;
 	case EOPNOTSUPP:
-		return JOB_SMALL;
+		return bytes < BACKING_LEAST_BYTES ? JOB_SMALL : JOB_UNSUITED;
 	default:
 		return JOB_FAILED;
 	}
@@ -124,13 +136,13 @@ static void ask(struct making *m, struct entry *e)
 		finish(m, e, JOB_FAILED);
 		return;
 	}
-	if (inodes_state(m->hints->fs->inodes, e->node) == INODE_READY) {
+	if (is_resident(m, e)) {
 		finish(m, e, JOB_ALREADY);
 		return;
 	}
 	r = request(m, e, t->nbytes);
 	if (r < 0) {
-		finish(m, e, outcome_of(r));
+		finish(m, e, outcome_of(r, t->nbytes));
 		return;
 	}
 	e->asked = true;
@@ -138,23 +150,47 @@ static void ask(struct making *m, struct entry *e)
 	m->asked_bytes += t->nbytes;
 }
 
+/* What became of a file that is not being made any more. */
+static enum job_outcome judge(struct making *m, struct entry *e)
+{
+	const struct tensor *t = tensor_of(m, e);
+
+	if (is_resident(m, e))
+		return JOB_DONE;
+	return source_file_unchanged(served_tensor_file(m->hints->fs->served, t))
+		       ? JOB_FAILED
+		       : JOB_CHANGED;
+}
+
+/* A request may have been called off, for want of room for instance: to ask again tells.
+ * 0 if it is being made again. */
+static int ask_again(struct making *m, struct entry *e)
+{
+	if (e->again)
+		return -EIO;
+	e->again = true;
+	return request(m, e, tensor_of(m, e)->nbytes);
+}
+
 /* Looks what has become of a file that was asked for. */
 static void look(struct making *m, struct entry *e)
 {
 	const struct tensor *t = tensor_of(m, e);
 	enum inode_state state = inodes_state(m->hints->fs->inodes, e->node);
+	enum job_outcome outcome;
+	int r = -EIO;
 
 	if (state == INODE_QUEUED || state == INODE_FILLING)
+		return;
+	outcome = judge(m, e);
+	if (outcome == JOB_FAILED)
+		r = ask_again(m, e);
+	if (r == 0)
 		return;
 	e->asked = false;
 	m->asked--;
 	m->asked_bytes -= t->nbytes;
-	if (state == INODE_READY)
-		finish(m, e, JOB_DONE);
-	else if (!source_file_unchanged(served_tensor_file(m->hints->fs->served, t)))
-		finish(m, e, JOB_CHANGED);
-	else
-		finish(m, e, JOB_FAILED);
+	finish(m, e, outcome == JOB_FAILED ? outcome_of(r, t->nbytes) : outcome);
 }
 
 /* ---- All of them ---- */
@@ -224,7 +260,7 @@ void prefetch_files(struct hints *hints, struct job *job,
 	}
 	list_files(&m, selection);
 	job_expect(job, m.count, selection->bytes * (m.count / selection->count));
-	hold_ready(&m);
+	hold_resident(&m);
 	make_files(&m);
 	for (size_t i = 0; i < m.count; i++)
 		let_go(&m, &m.list[i]);

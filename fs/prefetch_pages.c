@@ -13,17 +13,17 @@
 /* After so many bytes it is looked whether the first ones are still there. */
 #define CHECK ((uint64_t)64 << 20)
 
-/* A tensor that is not all in the page cache. */
-struct missing {
+struct entry {
 	uint32_t tensor;
 	bool is_read;
 	enum job_outcome outcome; /* unless it is read */
+	uint64_t missing; /* bytes that were not there; all where it is not known */
 };
 
 struct reading {
 	struct served *served;
 	struct job *job;
-	struct missing *list;
+	struct entry *list;
 	size_t count;
 	/* What is asked for next, and how much of that was not waited for yet. */
 	size_t ahead;
@@ -51,25 +51,25 @@ static uint64_t piece_at(const struct tensor *t, uint64_t at)
 	return t->nbytes - at < PIECE ? t->nbytes - at : PIECE;
 }
 
-/* Notes which tensors are not there; the others are done. */
+/*
+ * Notes what is not there. What is there goes through the rest as well: the kernel counts
+ * pages that are still being read, and those that could not be.
+ */
 static void find_missing(struct reading *r, const struct selection *selection)
 {
 	for (size_t i = 0; i < selection->count; i++) {
 		const struct tensor *t =
 			model_tensor(r->served->model, selection->tensors[i]);
-		uint64_t cached;
+		uint64_t cached = 0;
 
-		if (job_should_stop(r->job) ||
-		    pagecache_count(file_of(r, t), t->offset, t->nbytes, &cached) < 0 ||
-		    cached < t->nbytes) {
-			r->list[r->count++] = (struct missing){
-				.tensor = selection->tensors[i],
-				.outcome = JOB_CANCELLED,
-			};
-			continue;
-		}
-		job_advance(r->job, t->nbytes);
-		job_count(r->job, JOB_ALREADY, t->nbytes, t);
+		if (!job_should_stop(r->job))
+			(void)!pagecache_count(file_of(r, t), t->offset, t->nbytes,
+					       &cached);
+		r->list[r->count++] = (struct entry){
+			.tensor = selection->tensors[i],
+			.outcome = JOB_CANCELLED,
+			.missing = t->nbytes - cached,
+		};
 	}
 }
 
@@ -80,10 +80,8 @@ static void ask_piece(struct reading *r, const struct tensor *t, uint64_t at, ui
 
 	/* Where that is not known, what is cached costs the kernel a look. */
 	(void)!pagecache_count(file, t->offset + at, n, &cached);
-	if (cached == n)
-		return;
-	pagecache_ask(file, t->offset + at, n);
-	job_count_cache(r->job, n - cached);
+	if (cached < n)
+		pagecache_ask(file, t->offset + at, n);
 }
 
 static void ask_ahead(struct reading *r)
@@ -154,11 +152,13 @@ static bool read_tensor(struct reading *r, size_t i, enum job_outcome *rest)
 		job_advance(r->job, n);
 	}
 	r->list[i].is_read = failed == 0;
+	if (failed == 0)
+		job_count_cache(r->job, r->list[i].missing);
 	r->list[i].outcome = failed == -ESTALE ? JOB_CHANGED : JOB_FAILED;
 	return true;
 }
 
-static void read_missing(struct reading *r)
+static void read_all(struct reading *r)
 {
 	enum job_outcome rest = JOB_CANCELLED;
 	size_t i = 0;
@@ -170,7 +170,7 @@ static void read_missing(struct reading *r)
 }
 
 /* What was read may be gone again. */
-static void count_missing(struct reading *r)
+static void count_all(struct reading *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
 		const struct tensor *t = tensor_at(r, i);
@@ -178,7 +178,7 @@ static void count_missing(struct reading *r)
 		uint64_t cached;
 
 		if (r->list[i].is_read) {
-			outcome = JOB_DONE;
+			outcome = r->list[i].missing > 0 ? JOB_DONE : JOB_ALREADY;
 			if (pagecache_count(file_of(r, t), t->offset, t->nbytes,
 					    &cached) == 0 &&
 			    cached < t->nbytes)
@@ -194,7 +194,7 @@ void prefetch_pages(struct hints *hints, struct job *job,
 	struct reading reading = {
 		.served = hints->fs->served,
 		.job = job,
-		.list = calloc(selection->count + 1, sizeof(struct missing)),
+		.list = calloc(selection->count + 1, sizeof(struct entry)),
 	};
 
 	if (!reading.list) {
@@ -203,7 +203,7 @@ void prefetch_pages(struct hints *hints, struct job *job,
 	}
 	job_expect(job, selection->count, selection->bytes);
 	find_missing(&reading, selection);
-	read_missing(&reading);
-	count_missing(&reading);
+	read_all(&reading);
+	count_all(&reading);
 	free(reading.list);
 }

@@ -30,7 +30,9 @@ enum live_kind {
 struct cloneplaces;
 struct hints;
 struct inodes;
+struct jobs;
 struct passthrough;
+struct pins;
 struct predict;
 struct pressure;
 struct source_cache;
@@ -45,12 +47,16 @@ struct weightfs {
 	struct live_file live[LIVE_COUNT];
 	struct busy_poll busy_poll;
 
+	/* NULL until the mount serves. */
+	struct hints *hints;
+	struct jobs *jobs;
+	struct pins *pins;
+
 	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
 	struct inodes *inodes;
 	struct passthrough *passthrough;
 	struct predict *predict;    /* NULL: nothing is made resident unless asked for */
 	struct pressure *pressure;  /* makes files give way; NULL without `inodes` */
-	struct hints *hints;        /* NULL until the mount serves */
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	struct cloneplaces *clones; /* where clones are made; NULL for nowhere */
 	const char *no_passthrough; /* why there is none; NULL where there is */

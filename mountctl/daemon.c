@@ -283,6 +283,7 @@ int daemon_complain(const char *mountpoint, int r, struct json reply)
 		words = json_dup_printable(json_get(reply, "error"));
 		(void)text_error(mountpoint, words ? words : "the daemon refuses", 0);
 		return r;
+	case ENOENT: /* its socket was removed by the next one that started */
 	case ECONNREFUSED:
 	case ECONNRESET:
 	case ENOTCONN:

@@ -37,7 +37,8 @@ struct daemon_peer {
 	uid_t owner;
 };
 
-/* Finds the daemon's socket. 0 or a negative errno; nothing is logged. */
+/* Finds the daemon's socket. 0, -ENOENT if it has none, or another negative errno;
+ * nothing is logged. */
 MUST_CHECK int daemon_find(const struct mount *mount, struct daemon_peer *peer);
 void daemon_peer_fini(struct daemon_peer *peer);
 
@@ -48,7 +49,7 @@ MUST_CHECK int daemon_request(const struct daemon_peer *peer,
 			      const struct strbuf *request, struct strbuf *text,
 			      struct json *reply);
 
-/* Logs why daemon_find() or daemon_request() failed with `r`, and returns that. */
+/* Logs why daemon_request() failed with `r`, and returns that. */
 int daemon_complain(const char *mountpoint, int r, struct json reply);
 
 /* "ok", "dead", "no answer", "no access", "part", "covered". */

@@ -243,7 +243,8 @@ static const char *words_of(struct json job, struct json outcome)
 		const char *words;
 	} table[] = {
 		{ "dropped", "read, but dropped again for want of memory" },
-		{ "streamed", "open and streamed: close them first" },
+		{ "open", "open and not resident: close them first" },
+		{ "unsuited", "cannot be resident on this mount" },
 		{ "in_use", "in use" },
 		{ "pinned", "pinned: see 'mountctl unpin'" },
 		{ "changed", "the source changed" },
@@ -447,6 +448,10 @@ static enum command_result start_job(const struct request *request,
 	struct json reply = { 0 };
 	int r = daemon_find(mount, &peer);
 
+	if (r < 0) {
+		(void)text_error(mount->mountpoint, "find the control socket", -r);
+		return COMMAND_FAILED;
+	}
 	write_request(request, &line);
 	if (line.len > CTL_REQUEST_MAX) {
 		log_error(
@@ -454,8 +459,7 @@ static enum command_result start_job(const struct request *request,
 			line.len, CTL_REQUEST_MAX);
 		return COMMAND_FAILED;
 	}
-	if (r == 0)
-		r = daemon_request(&peer, &line, &text, &reply);
+	r = daemon_request(&peer, &line, &text, &reply);
 	if (r < 0) {
 		(void)daemon_complain(mount->mountpoint, r, reply);
 		return COMMAND_FAILED;

@@ -215,6 +215,26 @@ def test_a_changed_source_is_not_brought_in(mount, source, tmp_path):
         "'b.large', 'b.next'\n"
 
 
+@pytest.mark.parametrize("options", [(), ("--resident",)])
+def test_what_cannot_be_read_is_told(mount, source, resident, options):
+    resident()  # skips where there is no passthrough
+    inner = mount(source, "backing=stream")
+    outer = mount(inner / "files" / "model.safetensors", "backing=resident")
+    ctl("evict", outer.path, "*")
+    ctl("evict", inner.path, "*")
+    inner.kill()
+    assert mounting.wait_for(lambda: not mounting.is_running(inner.pid))
+    done = ctl("prefetch", outer.path, "b.*", *options)
+    unit = "files" if options else "tensors"
+    assert done.returncode == 1
+    assert re.fullmatch(rf"mountctl: {outer.path}: read: failed: 2 {unit}, 11\.0 MiB: "
+                        "'b.(large|next)', 'b.(next|large)'\n", done.stderr)
+    assert done.stdout.startswith(f"{outer.path}: 0 {unit}, 0 B ")
+    document = ctl_json("prefetch", outer.path, "b.*", *options, status=1)
+    assert (document["cache_bytes"], document["file_bytes"]) == (0, 0)
+    assert sums(outer)["used"] == sums(outer)["queued"] == 0
+
+
 @contextlib.contextmanager
 def little_memory(pid, limit):
     """A process in a memory cgroup of its own. Both versions of the interface."""
@@ -343,14 +363,14 @@ def test_what_a_prefetch_made_is_evicted_later_like_any_other(resident):
     assert backings(mounted)["b.large"] == "resident"
 
 
-def test_what_is_open_and_streamed_is_told(resident):
+def test_what_is_open_by_stream_is_told(resident):
     mounted = resident("resident_limit=10M")
     with open(mounted.tensor("b.large"), "rb"):
         streaming = open(mounted.tensor("a.odd"), "rb")
     with streaming:
         done = ctl("prefetch", mounted.path, "a.odd", "--resident")
         assert done.returncode == 1
-        assert done.stderr == f"mountctl: {mounted.path}: open and streamed: close them first: " \
+        assert done.stderr == f"mountctl: {mounted.path}: open and not resident: close them first: " \
             "1 file, 3.0 MiB: 'a.odd'\n"
     assert mounting.wait_for(
         lambda: ctl("prefetch", mounted.path, "a.odd", "--resident").returncode == 0)
@@ -732,7 +752,7 @@ def test_every_member_of_a_job_is_documented(resident):
     assert set(shown) <= documented
     source = (mounting.ROOT / "fs" / "jobs.c").read_text()
     outcome_names = re.findall(r'\[JOB_\w+\] = "(\w+)"', source.split("outcome_names")[1])
-    assert len(outcome_names) == 11 and set(outcome_names) <= documented
+    assert len(outcome_names) == 12 and set(outcome_names) <= documented
 
 
 # ---- scale ----
