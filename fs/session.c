@@ -304,11 +304,12 @@ static int run_session(struct session *s)
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)
 		(void)pthread_join(s->starter, NULL);
-	pressure_stop(s->fs->pressure);
-	inodes_free(s->fs->inodes);
-	s->fs->inodes = NULL;
 	control_close(s->control);
 	watch_stop(s->watch);
+	pressure_stop(s->fs->pressure);
+	/* After all who may ask for a status. */
+	inodes_free(s->fs->inodes);
+	s->fs->inodes = NULL;
 	return r;
 }
 
