@@ -17,7 +17,7 @@ declare -A ABOUT=(
 	[mount]="real mounts, read by real tools and libraries"
 	[libfuse317]="mounts with libfuse 3.17 or later, which knows passthrough itself"
 	[scale]="a model of 92,000 tensors"
-	[stress]="64 threads faulting, all ways of reading at once, for \$STRESS_SECONDS (60)"
+	[stress]="64 threads faulting at once for \$STRESS_SECONDS (60)"
 	[speed]="first and second touch against plain libfuse and the source"
 	[bench-short]="resident tensors against the original file, 1 GiB"
 	[bench]="every promise beside its baseline, 4 GiB: some minutes; not part of the whole run"
@@ -177,6 +177,7 @@ config_asan() {
 config_tsan() {
 	sanitized_build tsan thread
 	export TSAN_OPTIONS=log_path=$LOGS/tsan-report:history_size=4
+	TSAN_OPTIONS+=:suppressions=$ROOT/tests/lib/tsan_known.txt
 	run_ctest "$OUT/tsan" || :
 	WEIGHTFS_BIN_DIR=$OUT/tsan/bin WEIGHTFS_SANITIZED=1 STRESS_SECONDS=${TSAN_SECONDS:-20} \
 		run_pytest stress tests/stress tests/mount/test_changed_source.py \
