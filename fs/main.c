@@ -323,7 +323,7 @@ static void log_warnings(const struct served *served)
 
 static int mount_model(struct served *served, const struct arguments *a)
 {
-	struct weightfs fs = { .options = a->options, .served = served };
+	struct weightfs fs = { .options = a->options, .served = served, .tmpfs = -1 };
 	char mountpoint[PATH_MAX];
 	int status;
 

@@ -8,21 +8,15 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 
+#include "backings.h"
 #include "busy_poll.h"
 #include "channel.h"
-#include "cloneplace.h"
 #include "control.h"
 #include "hints.h"
-#include "hugetmpfs.h"
-#include "inodes.h"
 #include "ops.h"
 #include "passthrough.h"
-#include "predict.h"
-#include "pressure.h"
-#include "source_cache.h"
 #include "thread.h"
 #include "util/errtext.h"
 #include "util/log.h"
@@ -32,9 +26,6 @@
 /* Wakes libfuse's loop, and its workers from their sleep; its handler does nothing. */
 #define KICK_SIGNAL      SIGUSR1
 #define KICK_INTERVAL_MS 100
-
-/* Bytes of tensors that are made resident ahead of their use. */
-#define MOST_PREDICTED ((uint64_t)1 << 30)
 
 struct session {
 	struct weightfs *fs;
@@ -186,30 +177,15 @@ static int serve(struct session *s)
 	return r < 0 ? log_errno(r, "%s: serve", s->fs->mountpoint) : 0;
 }
 
-/* Two fills at a time reach the speed of most disks; more threads copy more from the page
- * cache. */
-static unsigned int fill_threads(void)
-{
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return cores < 4 ? 2 : (unsigned int)cores / 2;
-}
-
 static int start_threads(struct session *s)
 {
 	int r;
 
 	r = watch_start(s->fs, s->fuse, &s->watch);
-	if (r == 0 && s->fs->source_cache)
-		r = source_cache_start(s->fs->source_cache);
 	if (r == 0)
 		r = hints_new(s->fs, s->watch, &s->fs->hints);
-	if (r == 0 && s->fs->inodes)
-		r = inodes_start(s->fs->inodes, fill_threads());
-	if (r == 0 && s->fs->predict)
-		r = predict_start(s->fs->predict);
-	if (r == 0 && s->fs->pressure)
-		r = pressure_start(s->fs->pressure);
+	if (r == 0)
+		r = backings_start(s->fs);
 	if (r == 0 && s->control)
 		r = control_start(s->control);
 	if (r == 0)
@@ -327,18 +303,12 @@ static int run_session(struct session *s)
 	control_close(s->control);
 	hints_free(s->fs->hints);
 	s->fs->hints = NULL;
-	predict_free(s->fs->predict);
-	s->fs->predict = NULL;
-	pressure_stop(s->fs->pressure);
-	inodes_shut(s->fs->inodes);
+	backings_stop(s->fs);
 	fuse_session_unmount(s->fuse);
 	/* Only now: a mount that ends before it began keeps its first visitor waiting. */
 	if (s->starting)
 		(void)pthread_join(s->starter, NULL);
 	watch_stop(s->watch);
-	/* The others may have asked it until now. */
-	inodes_free(s->fs->inodes);
-	s->fs->inodes = NULL;
 	return r;
 }
 
@@ -363,152 +333,6 @@ static void log_fuse(enum fuse_log_level level, const char *format, va_list args
 		log_debug("fuse: %s", words);
 }
 
-/* Whether a tensor is worth a file of its own. If none is, nothing needs to happen at
- * open, which is then cheaper. */
-static bool has_large_tensor(const struct model *model, uint64_t bytes)
-{
-	for (size_t i = 0; i < model_tensor_count(model); i++)
-		if (model_tensor(model, i)->nbytes >= bytes)
-			return true;
-	return false;
-}
-
-/* Whoever asked for a backing by name wants to know; `auto` takes what there is. */
-static void say_missing(const struct weightfs *fs, enum backing_choice choice,
-			const char *reason)
-{
-	if (fs->options.backing == choice)
-		log_warning("%s: no %s tensors: %s", fs->mountpoint,
-			    options_backing_name(choice), reason);
-}
-
-/* Finds where clones can be made; the status says why nowhere. */
-static int prepare_clones(struct weightfs *fs)
-{
-	enum backing_choice choice = fs->options.backing;
-	uint64_t least =
-		choice == BACKING_CLONE ? BACKING_LEAST_BYTES : BACKING_AUTO_CLONE_BYTES;
-	int r;
-
-	if (choice == BACKING_RESIDENT) {
-		fs->no_clones = "the option backing=resident is set";
-		return 0;
-	}
-	if (!has_large_tensor(fs->served->model, least)) {
-		fs->no_clones = "no tensor has 1 MiB";
-		return 0;
-	}
-	r = cloneplace_open(fs->served, &fs->clones);
-	if (r != -EOPNOTSUPP)
-		return r;
-	fs->no_clones = "the model's file system cannot share blocks (XFS and btrfs can)";
-	say_missing(fs, BACKING_CLONE, fs->no_clones);
-	return 0;
-}
-
-/* Prepares what makes files in memory; this also shows whether files can be passed
- * through at all. */
-static bool prepare_resident(struct session *s)
-{
-	struct weightfs *fs = s->fs;
-
-	fs->tmpfs = hugetmpfs_new(fs->options.huge_pages);
-	if (fs->tmpfs >= 0)
-		return true;
-	refusal_of_tmpfs(&s->passthrough.privilege, fs->tmpfs, s->passthrough.refusal);
-	fs->no_passthrough = s->passthrough.refusal;
-	say_missing(fs, BACKING_RESIDENT, fs->no_passthrough);
-	say_missing(fs, BACKING_CLONE, fs->no_passthrough);
-	return false;
-}
-
-/* Each file keeps a descriptor. More clones than this would cost the kernel much memory.
- */
-#define MOST_CLONES 16384u
-
-static int make_inodes(struct session *s)
-{
-	struct rlimit files = { .rlim_cur = 0 };
-	struct inodes_setup setup = {
-		.fs = s->fs,
-		.passthrough = &s->passthrough,
-		.kernel = &inodes_fuse,
-		.backings = backing_table,
-		.limit = s->fs->options.resident_limit,
-	};
-
-	(void)getrlimit(RLIMIT_NOFILE, &files);
-	setup.most_files[BACKING_RESIDENT] = files.rlim_cur / 2;
-	setup.most_files[BACKING_CLONE] =
-		files.rlim_cur / 4 < MOST_CLONES ? files.rlim_cur / 4 : MOST_CLONES;
-	return inodes_new(&setup, &s->fs->inodes);
-}
-
-/* Prepares what makes files for passthrough. Without it every tensor is streamed, and the
- * status says why. */
-static int prepare_passthrough(struct session *s)
-{
-	struct weightfs *fs = s->fs;
-	int r;
-
-	fs->tmpfs = -1;
-	if (fs->options.backing == BACKING_STREAM) {
-		fs->no_passthrough = "the option backing=stream is set";
-		return 0;
-	}
-	if (!has_large_tensor(fs->served->model, BACKING_LEAST_BYTES)) {
-		fs->no_passthrough = "no tensor is as large as 80 KiB";
-		return 0;
-	}
-	passthrough_prepare(&s->passthrough, s->fuse);
-	if (!prepare_resident(s))
-		return 0;
-	r = prepare_clones(fs);
-	if (r < 0)
-		return log_errno(r, "%s: prepare clones", fs->mountpoint);
-	fs->passthrough = &s->passthrough;
-	return make_inodes(s);
-}
-
-static int request_predicted(void *context, struct node node)
-{
-	struct weightfs *fs = context;
-
-	return inodes_request(fs->inodes, node, FILL_PREDICTED);
-}
-
-/* What is predicted must leave room for what is in use, and must not evict what was
- * predicted before. */
-static int prepare_prediction(struct weightfs *fs)
-{
-	uint64_t share = fs->options.resident_limit / 4;
-	const struct predict_setup setup = {
-		.model = fs->served->model,
-		.readahead_bytes = fs->options.readahead_bytes,
-		.window_max = share < MOST_PREDICTED ? share : MOST_PREDICTED,
-		.request = request_predicted,
-		.context = fs,
-	};
-
-	if (!fs->inodes || fs->options.backing != BACKING_AUTO)
-		return 0;
-	return predict_new(&setup, &fs->predict);
-}
-
-/* Watches the memory that files are made in. */
-static int prepare_pressure(struct weightfs *fs)
-{
-	const struct pressure_setup setup = {
-		.subject = fs->mountpoint,
-		.roots = &memory_system_roots,
-		.files = &pressure_inodes,
-		.inodes = fs->inodes,
-		.limit = fs->options.resident_limit,
-	};
-
-	return fs->inodes ? pressure_new(&setup, &fs->pressure) : 0;
-}
-
 int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -527,22 +351,13 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 		r = fill_args(fs, debug, &args);
 	if (r == 0) {
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
-		r = s.fuse ? prepare_passthrough(&s) : -EINVAL;
+		r = s.fuse ? backings_prepare(fs, s.fuse, &s.passthrough) : -EINVAL;
 	}
-	if (r == 0)
-		r = prepare_pressure(fs);
-	if (r == 0 && fs->options.drop_source_cache)
-		r = source_cache_new(fs->served, &fs->source_cache);
-	if (r == 0)
-		r = prepare_prediction(fs);
 	if (r == 0)
 		r = channel_attach(s.fuse);
 	if (r == 0)
 		r = run_session(&s);
-	source_cache_free(fs->source_cache);
-	pressure_free(fs->pressure);
-	close_fd(&fs->tmpfs);
-	cloneplace_close(fs->clones);
+	backings_free(fs);
 	if (s.fuse)
 		fuse_session_destroy(s.fuse);
 	busy_poll_fini(&fs->busy_poll);

@@ -1,0 +1,215 @@
+#include "backings.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+
+#include "backing.h"
+#include "cloneplace.h"
+#include "hugetmpfs.h"
+#include "inodes.h"
+#include "predict.h"
+#include "pressure.h"
+#include "source_cache.h"
+#include "util/log.h"
+
+/* Bytes of tensors that are made resident ahead of their use. */
+#define MOST_PREDICTED ((uint64_t)1 << 30)
+
+/* Each file keeps a descriptor. More clones than this would cost the kernel much memory.
+ */
+#define MOST_CLONES 16384u
+
+/* Whether a tensor is worth a file of its own. If none is, nothing needs to happen at
+ * open, which is then cheaper. */
+static bool has_large_tensor(const struct model *model, uint64_t bytes)
+{
+	for (size_t i = 0; i < model_tensor_count(model); i++)
+		if (model_tensor(model, i)->nbytes >= bytes)
+			return true;
+	return false;
+}
+
+/* Whoever asked for a backing by name wants to know; `auto` takes what there is. */
+static void say_missing(const struct weightfs *fs, enum backing_choice choice,
+			const char *reason)
+{
+	if (fs->options.backing == choice)
+		log_warning("%s: no %s tensors: %s", fs->mountpoint,
+			    options_backing_name(choice), reason);
+}
+
+/* Finds where clones can be made; the status says why nowhere. */
+static int prepare_clones(struct weightfs *fs)
+{
+	enum backing_choice choice = fs->options.backing;
+	uint64_t least =
+		choice == BACKING_CLONE ? BACKING_LEAST_BYTES : BACKING_AUTO_CLONE_BYTES;
+	int r;
+
+	if (choice == BACKING_RESIDENT) {
+		fs->no_clones = "the option backing=resident is set";
+		return 0;
+	}
+	if (!has_large_tensor(fs->served->model, least)) {
+		fs->no_clones = "no tensor has 1 MiB";
+		return 0;
+	}
+	r = cloneplace_open(fs->served, &fs->clones);
+	if (r != -EOPNOTSUPP)
+		return r;
+	fs->no_clones = "the model's file system cannot share blocks (XFS and btrfs can)";
+	say_missing(fs, BACKING_CLONE, fs->no_clones);
+	return 0;
+}
+
+/* Prepares what makes files in memory; this also shows whether files can be passed
+ * through at all. */
+static bool prepare_resident(struct weightfs *fs, struct passthrough *p)
+{
+	fs->tmpfs = hugetmpfs_new(fs->options.huge_pages);
+	if (fs->tmpfs >= 0)
+		return true;
+	refusal_of_tmpfs(&p->privilege, fs->tmpfs, p->refusal);
+	fs->no_passthrough = p->refusal;
+	say_missing(fs, BACKING_RESIDENT, fs->no_passthrough);
+	say_missing(fs, BACKING_CLONE, fs->no_passthrough);
+	return false;
+}
+
+static int make_inodes(struct weightfs *fs, struct passthrough *p)
+{
+	struct rlimit files = { .rlim_cur = 0 };
+	struct inodes_setup setup = {
+		.fs = fs,
+		.passthrough = p,
+		.kernel = &inodes_fuse,
+		.backings = backing_table,
+		.limit = fs->options.resident_limit,
+	};
+
+	setup.most_files[BACKING_RESIDENT] = files / 2;
+	setup.most_files[BACKING_CLONE] =
+		files / 4 < MOST_CLONES ? files / 4 : MOST_CLONES;
+	return inodes_new(&setup, &fs->inodes);
+}
+
+/* Prepares what makes files for passthrough. Without it every tensor is streamed, and the
+ * status says why. */
+static int prepare_passthrough(struct weightfs *fs, struct fuse_session *session,
+			       struct passthrough *p)
+{
+	int r;
+
+	if (fs->options.backing == BACKING_STREAM) {
+		fs->no_passthrough = "the option backing=stream is set";
+		return 0;
+	}
+	if (!has_large_tensor(fs->served->model, BACKING_LEAST_BYTES)) {
+		fs->no_passthrough = "no tensor is as large as 80 KiB";
+		return 0;
+	}
+	passthrough_prepare(p, session);
+	if (!prepare_resident(fs, p))
+		return 0;
+	r = prepare_clones(fs);
+	if (r < 0)
+		return log_errno(r, "%s: prepare clones", fs->mountpoint);
+	fs->passthrough = p;
+	return make_inodes(fs, p);
+}
+
+static int request_predicted(void *context, struct node node)
+{
+	struct weightfs *fs = context;
+
+	return inodes_request(fs->inodes, node, FILL_PREDICTED);
+}
+
+/* What is predicted must leave room for what is in use, and must not evict what was
+ * predicted before. */
+static int prepare_prediction(struct weightfs *fs)
+{
+	uint64_t share = fs->options.resident_limit / 4;
+	const struct predict_setup setup = {
+		.model = fs->served->model,
+		.readahead_bytes = fs->options.readahead_bytes,
+		.window_max = share < MOST_PREDICTED ? share : MOST_PREDICTED,
+		.request = request_predicted,
+		.context = fs,
+	};
+
+	if (!fs->inodes || fs->options.backing != BACKING_AUTO)
+		return 0;
+	return predict_new(&setup, &fs->predict);
+}
+
+/* Watches the memory that files are made in. */
+static int prepare_pressure(struct weightfs *fs)
+{
+	const struct pressure_setup setup = {
+		.subject = fs->mountpoint,
+		.roots = &memory_system_roots,
+		.files = &pressure_inodes,
+		.inodes = fs->inodes,
+		.limit = fs->options.resident_limit,
+	};
+
+	return fs->inodes ? pressure_new(&setup, &fs->pressure) : 0;
+}
+
+int backings_prepare(struct weightfs *fs, struct fuse_session *session,
+		     struct passthrough *p)
+{
+	int r;
+
+	r = prepare_passthrough(fs, session, p);
+	if (r == 0)
+		r = prepare_pressure(fs);
+	if (r == 0 && fs->options.drop_source_cache)
+		r = source_cache_new(fs->served, &fs->source_cache);
+	if (r == 0)
+		r = prepare_prediction(fs);
+	return r;
+}
+
+/* Two fills at a time reach the speed of most disks; more threads copy more from the page
+ * cache. */
+static unsigned int fill_threads(void)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cores < 4 ? 2 : (unsigned int)cores / 2;
+}
+
+int backings_start(struct weightfs *fs)
+{
+	int r = 0;
+
+	if (fs->source_cache)
+		r = source_cache_start(fs->source_cache);
+	if (r == 0 && fs->inodes)
+		r = inodes_start(fs->inodes, fill_threads());
+	if (r == 0 && fs->predict)
+		r = predict_start(fs->predict);
+	if (r == 0 && fs->pressure)
+		r = pressure_start(fs->pressure);
+	return r;
+}
+
+void backings_stop(struct weightfs *fs)
+{
+	predict_free(fs->predict);
+	fs->predict = NULL;
+	pressure_stop(fs->pressure);
+	inodes_shut(fs->inodes);
+}
+
+void backings_free(struct weightfs *fs)
+{
+	predict_free(fs->predict);
+	inodes_free(fs->inodes);
+	source_cache_free(fs->source_cache);
+	pressure_free(fs->pressure);
+	close_fd(&fs->tmpfs);
+	cloneplace_close(fs->clones);
+}
