@@ -17,11 +17,18 @@ static int reply_open(fuse_req_t req, uint64_t handle, int id)
 		      : fuse_reply_open(req, &info);
 }
 
+static bool is_interrupted(fuse_req_t req)
+{
+	return fuse_req_interrupted(req) != 0;
+}
+
 const struct inodes_kernel inodes_fuse = {
 	.register_file = passthrough_register,
 	.unregister_file = passthrough_unregister,
 	.reply_open = reply_open,
 	.reply_error = reply_error,
+	.watch_open = fuse_req_interrupt_func,
+	.is_interrupted = is_interrupted,
 };
 
 const char *inodes_backing_name(struct inodes *inodes, struct node node)

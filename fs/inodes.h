@@ -51,6 +51,13 @@ struct inodes_kernel {
 	 * which no RELEASE will come; or another negative errno. */
 	int (*reply_open)(fuse_req_t req, uint64_t handle, int id);
 	void (*reply_error)(fuse_req_t req, int err);
+
+	/* From here until the reply, `interrupted` is called in any thread when the
+	 * client of an OPEN gets a signal, and is_interrupted() says whether it got one.
+	 * The first must not be called with inodes.lock held, the second may be. */
+	void (*watch_open)(fuse_req_t req,
+			   void (*interrupted)(fuse_req_t req, void *data), void *data);
+	bool (*is_interrupted)(fuse_req_t req);
 };
 
 extern const struct inodes_kernel inodes_fuse;
@@ -85,7 +92,8 @@ void inodes_free(struct inodes *inodes);
 /*
  * Answers an OPEN of a tensor: by passthrough if its file is ready, by stream if there is
  * none. The option backing= says whether one is made first: a quick one by the caller,
- * others by a fill thread, which then sends the reply. Exactly one reply.
+ * others by a fill thread, which then sends the reply. A client that gets a signal while
+ * it waits for that is streamed at once, so that it can be killed. Exactly one reply.
  */
 void inodes_open(struct inodes *inodes, fuse_req_t req, struct node node);
 

@@ -85,15 +85,57 @@ static bool must_wait(struct inodes *inodes, struct inode *inode,
 	return true;
 }
 
-/* Notes an OPEN that waits, if it must. `waiter` is taken over then. */
+/* Notes an OPEN that waits, if it must. `waiter` is taken over then. A signal that comes
+ * before this is seen here, a later one by stop_waiting(). */
 static bool wait_for_file(struct inodes *inodes, struct inode *inode,
 			  struct waiter *waiter, struct inode_file **to_close)
 {
-	if (!must_wait(inodes, inode, to_close))
+	if (inodes->setup.kernel->is_interrupted(waiter->req) ||
+	    !must_wait(inodes, inode, to_close))
 		return false;
 	waiter->next = inode->waiters;
 	inode->waiters = waiter;
 	return true;
+}
+
+/* Takes this request's waiter out of an inode, if it is there. */
+static struct waiter *take_waiter(struct inode *inode, fuse_req_t req)
+{
+	struct waiter **link = &inode->waiters;
+	struct waiter *waiter;
+
+	while (*link && (*link)->req != req)
+		link = &(*link)->next;
+	waiter = *link;
+	if (waiter)
+		*link = waiter->next;
+	return waiter;
+}
+
+/* The client of an OPEN got a signal. It comes too late for an OPEN that is being
+ * answered: then nobody waits. What is being made goes on. */
+static void stop_waiting(fuse_req_t req, void *data)
+{
+	struct inodes *inodes = data;
+	struct waiter *waiter = NULL;
+	struct node node = { 0 };
+	int id = 0;
+
+	(void)pthread_mutex_lock(&inodes->lock);
+	for (uint32_t i = 0; !waiter && i <= inodes->bucket_mask; i++) {
+		struct inode *inode = inodes->buckets[i];
+
+		while (inode && !(waiter = take_waiter(inode, req)))
+			inode = inode->bucket_next;
+		if (waiter) {
+			node = inode->node;
+			id = inodes_count_open(inodes, inode);
+		}
+	}
+	(void)pthread_mutex_unlock(&inodes->lock);
+	if (waiter)
+		inodes_reply(inodes, req, node, id);
+	free(waiter);
 }
 
 void inodes_open(struct inodes *inodes, fuse_req_t req, struct node node)
@@ -110,6 +152,7 @@ void inodes_open(struct inodes *inodes, fuse_req_t req, struct node node)
 		return;
 	}
 	waiter->req = req;
+	inodes->setup.kernel->watch_open(req, stop_waiting, inodes);
 	(void)pthread_mutex_lock(&inodes->lock);
 	inode = inodes_find_or_add(inodes, node);
 	if (inode) {

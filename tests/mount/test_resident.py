@@ -269,3 +269,27 @@ def test_the_end_does_not_wait_for_fills(resident):
     for reader in readers:
         reader.wait(10)
     assert not mounting.is_mounted(mounted.path)
+
+
+def test_who_waits_for_a_file_can_be_killed(mount, tmp_path):
+    """Opens that wait behind others, of holes, which take time to be filled all the same."""
+    count, size = 8, 128 * MIB
+    header = json.dumps({f"t.{i}": {"dtype": "U8", "shape": [size],
+                                    "data_offsets": [i * size, (i + 1) * size]}
+                         for i in range(count)})
+    path = tmp_path / "holes.safetensors"
+    path.write_bytes(writers.safetensors_raw(header))
+    os.truncate(path, path.stat().st_size + count * size)
+    mounted = mount(path, "backing=resident", "resident_limit=2G")
+    if not status(mounted)["passthrough"]["available"]:
+        pytest.skip("no passthrough: " + status(mounted)["passthrough"]["reason"])
+    readers = [subprocess.Popen(["cat", mounted / f"tensors/t/{i}"], stdout=subprocess.DEVNULL)
+               for i in range(count)]
+    mounting.wait_for(lambda: sums(mounted)["queued"] > 2, 1, 0)
+    for reader in readers:
+        reader.kill()
+    before = sums(mounted)
+    for reader in readers:
+        assert reader.wait(10) == -signal.SIGKILL
+    # They did not wait until all was made.
+    assert before["queued"] == 0 or sums(mounted)["made"] < count

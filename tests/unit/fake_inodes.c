@@ -266,11 +266,35 @@ static void reply_error(fuse_req_t req, int err)
 	unlock();
 }
 
+static void watch_open(fuse_req_t req, void (*interrupted)(fuse_req_t req, void *data),
+		       void *data)
+{
+	struct fake_open *open = (void *)req;
+
+	lock();
+	open->on_interrupt = interrupted;
+	open->data = data;
+	unlock();
+}
+
+static bool is_interrupted(fuse_req_t req)
+{
+	const struct fake_open *open = (void *)req;
+	bool interrupted;
+
+	lock();
+	interrupted = open->interrupted;
+	unlock();
+	return interrupted;
+}
+
 static const struct inodes_kernel fake_kernel = {
 	.register_file = register_file,
 	.unregister_file = unregister_file,
 	.reply_open = reply_open,
 	.reply_error = reply_error,
+	.watch_open = watch_open,
+	.is_interrupted = is_interrupted,
 };
 
 /* ---- Clients ---- */
@@ -297,6 +321,24 @@ struct fake_open *fake_open(struct node node)
 struct fake_open *fake_open_called_off(struct node node)
 {
 	return open_as((struct fake_open){ .node = node, .called_off = true });
+}
+
+struct fake_open *fake_open_interrupted(struct node node)
+{
+	return open_as((struct fake_open){ .node = node, .interrupted = true });
+}
+
+void fake_interrupt(struct fake_open *open)
+{
+	bool waits;
+
+	lock();
+	open->interrupted = true;
+	waits = open->answers == 0;
+	unlock();
+	/* An answer may come in between, as in libfuse. */
+	if (waits)
+		open->on_interrupt((void *)open, open->data);
 }
 
 bool fake_is_answered(struct fake_open *open)

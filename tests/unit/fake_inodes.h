@@ -22,7 +22,10 @@ struct fake_open {
 	int err;
 	int id; /* 0: stream */
 	uint64_t handle;
-	bool called_off; /* the reply comes too late */
+	bool called_off;  /* the reply comes too late */
+	bool interrupted; /* the client got a signal */
+	void (*on_interrupt)(fuse_req_t req, void *data);
+	void *data;
 };
 
 /* What make() and register_file() are to say; 0 for success. */
@@ -70,6 +73,11 @@ void fake_wait_quiet(void);
  */
 struct fake_open *fake_open(struct node node);
 struct fake_open *fake_open_called_off(struct node node);
+struct fake_open *fake_open_interrupted(struct node node);
+
+/* The client gets a signal, if the open is not answered yet. */
+void fake_interrupt(struct fake_open *open);
+
 bool fake_is_answered(struct fake_open *open);
 void fake_wait_answer(struct fake_open *open);
 

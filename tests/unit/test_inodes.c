@@ -173,6 +173,40 @@ START_TEST(an_open_that_was_called_off_does_not_count)
 }
 END_TEST
 
+START_TEST(a_signal_ends_the_waiting_and_the_file_is_made_all_the_same)
+{
+	struct fake_open *first;
+	struct fake_open *second;
+
+	start_resident(NO_LIMIT, 1);
+	fake_hold(true);
+	first = fake_open(raw(1));
+	second = fake_open(raw(1));
+	fake_wait_begun(1);
+	fake_interrupt(first);
+	ck_assert(fake_is_answered(first));
+	ck_assert(!fake_is_answered(second));
+	fake_hold(false);
+	/* Those who are open beside a stream are streams. */
+	ck_assert_int_eq(fake_close(second), 0);
+	ck_assert_int_eq(visit(raw(1)), 0);
+	fake_interrupt(first);
+	ck_assert_int_eq(fake_close(first), 0);
+	ck_assert_int_gt(visit(raw(1)), 0);
+	ck_assert_uint_eq(resident().made, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(a_signal_before_the_waiting_is_not_lost)
+{
+	start_resident(NO_LIMIT, 1);
+	ck_assert_int_eq(fake_close(fake_open_interrupted(raw(1))), 0);
+	ck_assert_uint_eq(fake_begun(1), 0);
+	fake_stop();
+}
+END_TEST
+
 /* ---- Failures ---- */
 
 START_TEST(who_waits_for_a_file_that_cannot_be_made_is_streamed)
@@ -634,6 +668,9 @@ static TCase *opens_case(void)
 	tcase_add_test(tcase, what_is_open_by_stream_stays_so_until_it_is_closed);
 	tcase_add_test(tcase, with_stream_nothing_is_made_by_an_open);
 	tcase_add_test(tcase, an_open_that_was_called_off_does_not_count);
+	tcase_add_test(tcase,
+		       a_signal_ends_the_waiting_and_the_file_is_made_all_the_same);
+	tcase_add_test(tcase, a_signal_before_the_waiting_is_not_lost);
 	tcase_add_test(tcase, who_waits_for_a_file_that_cannot_be_made_is_streamed);
 	tcase_add_test(tcase,
 		       a_file_that_the_kernel_has_no_room_for_is_closed_and_tried_again);

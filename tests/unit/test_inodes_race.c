@@ -52,10 +52,13 @@ static void open_or_close(struct client *c)
 {
 	unsigned int i = draw(&c->seed, HELD);
 
-	if (c->held[i])
+	if (c->held[i]) {
+		if (draw(&c->seed, 4) == 0)
+			fake_interrupt(c->held[i]);
 		close_held(c, i);
-	else
+	} else {
 		c->held[i] = fake_open(some_node(&c->seed));
+	}
 }
 
 static void check_request(int r)
