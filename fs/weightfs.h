@@ -42,7 +42,7 @@ struct weightfs {
 	struct inodes *inodes;
 	struct passthrough *passthrough;
 	int tmpfs;                  /* directory of resident files; -1 for none */
-	const char *no_passthrough; /* why there is none; NULL where there is */
+	const char *no_passthrough; /* why it is not tried; NULL where it is */
 
 	/* Set once the kernel has said what it can do. */
 	atomic_uint_fast64_t readahead_bytes;
