@@ -87,9 +87,10 @@ static int make_inodes(struct weightfs *fs, struct passthrough *p)
 		.limit = fs->options.resident_limit,
 	};
 
-	setup.most_files[BACKING_RESIDENT] = files / 2;
+	(void)getrlimit(RLIMIT_NOFILE, &files);
+	setup.most_files[BACKING_RESIDENT] = files.rlim_cur / 2;
 	setup.most_files[BACKING_CLONE] =
-		files / 4 < MOST_CLONES ? files / 4 : MOST_CLONES;
+		files.rlim_cur / 4 < MOST_CLONES ? files.rlim_cur / 4 : MOST_CLONES;
 	return inodes_new(&setup, &fs->inodes);
 }
 

@@ -132,9 +132,12 @@ static void raise_event(const struct session *s, int event)
 /* INIT was answered, so it can be known: before the first open. */
 static void settle_passthrough(struct weightfs *fs)
 {
+	enum backing_choice choice = fs->options.backing;
+
 	if (fs->passthrough && !passthrough_settle(fs->passthrough) &&
-	    fs->options.backing == BACKING_RESIDENT)
-		log_warning("%s: no resident tensors: %s", fs->mountpoint,
+	    choice != BACKING_AUTO)
+		log_warning("%s: no %s tensors: %s", fs->mountpoint,
+			    options_backing_name(choice),
 			    passthrough_refusal(fs->passthrough));
 }
 

@@ -59,7 +59,7 @@ struct weightfs {
 	struct pressure *pressure;  /* makes files give way; NULL without `inodes` */
 	int tmpfs;                  /* directory of resident files; -1 for none */
 	struct cloneplaces *clones; /* where clones are made; NULL for nowhere */
-	const char *no_passthrough; /* why there is none; NULL where there is */
+	const char *no_passthrough; /* why it is not tried; NULL where it is */
 	const char *no_clones;      /* the same for clones */
 
 	struct source_cache *source_cache; /* NULL: what was read stays there */
