@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -17,6 +18,9 @@
  * folios are naturally aligned and at most this large, so none lies in two blocks. */
 #define BLOCK       ((uint64_t)2 << 20)
 #define BLOCK_PAGES 512u
+
+/* How far the kernel may read around what is read: 4 MiB; most disks have 128 KiB. */
+#define AROUND_BLOCKS 2u
 
 /* A pass each time, while something is to be dropped. */
 #define PASS_MS    250
@@ -40,14 +44,22 @@ struct block {
 	unsigned int first;
 	unsigned int last;
 	enum block_state state;
-	bool known; /* first and last mean something */
+	unsigned int tries; /* to drop it again, since it was read */
+	bool known;         /* first and last mean something */
 };
 
 #define FIELD_MASK  511u
 #define LAST_SHIFT  9u
 #define STATE_SHIFT 18u
 #define STATE_MASK  3u
-#define KNOWN_BIT   (1u << 20)
+#define TRIES_SHIFT 20u
+#define TRIES_MASK  7u
+#define KNOWN_BIT   (1u << 23)
+
+/* Each takes two passes. */
+#define MOST_TRIES  TRIES_MASK
+#define BLIND_TRIES 1u /* where the kernel does not say what is left */
+#define WITHOUT_END UINT_MAX
 
 struct source_cache {
 	const struct source *source;
@@ -63,7 +75,7 @@ struct source_cache {
 static uint_fast32_t pack(const struct block *b)
 {
 	return b->first | b->last << LAST_SHIFT | (unsigned int)b->state << STATE_SHIFT |
-	       (b->known ? KNOWN_BIT : 0u);
+	       b->tries << TRIES_SHIFT | (b->known ? KNOWN_BIT : 0u);
 }
 
 static struct block unpack(uint_fast32_t word)
@@ -72,6 +84,7 @@ static struct block unpack(uint_fast32_t word)
 		.first = word & FIELD_MASK,
 		.last = word >> LAST_SHIFT & FIELD_MASK,
 		.state = (enum block_state)(word >> STATE_SHIFT & STATE_MASK),
+		.tries = word >> TRIES_SHIFT & TRIES_MASK,
 		.known = (word & KNOWN_BIT) != 0,
 	};
 }
@@ -83,34 +96,39 @@ static uint64_t block_count(const struct source_file *file)
 
 /* ---- Noting ---- */
 
-/* Adds pages to what a block is known to have read, and puts it into a state. */
-static void widen(atomic_uint_fast32_t *word, unsigned int first, unsigned int last,
+/* Adds pages to what a block is known to have read, and puts it into a state. Returns
+ * whether it was KEPT. */
+static bool widen(atomic_uint_fast32_t *word, unsigned int first, unsigned int last,
 		  enum block_state state)
 {
 	uint_fast32_t old = atomic_load_explicit(word, memory_order_relaxed);
-	uint_fast32_t new;
+	struct block b;
+	bool was_kept;
 
 	do {
-		struct block b = unpack(old);
-
+		b = unpack(old);
+		was_kept = b.state == BLOCK_KEPT;
 		if (!b.known || first < b.first)
 			b.first = first;
 		if (!b.known || last > b.last)
 			b.last = last;
 		b.known = true;
+		b.tries = 0;
 		b.state = state;
-		new = pack(&b);
-		if (new == old)
-			return;
-	} while (!atomic_compare_exchange_weak(word, &old, new));
+		if (pack(&b) == old)
+			break;
+	} while (!atomic_compare_exchange_weak(word, &old, pack(&b)));
+	return was_kept;
 }
 
-static void widen_range(struct source_cache *c, const struct source_file *file,
+/* Whether any block was KEPT. */
+static bool widen_range(struct source_cache *c, const struct source_file *file,
 			uint64_t offset, uint64_t len, enum block_state state)
 {
 	atomic_uint_fast32_t *words = c->words[file - c->source->files];
 	uint64_t first = offset / PAGE;
 	uint64_t last = (offset + len - 1) / PAGE;
+	bool was_kept = false;
 
 	while (first <= last) {
 		uint64_t block = first / BLOCK_PAGES;
@@ -118,9 +136,40 @@ static void widen_range(struct source_cache *c, const struct source_file *file,
 
 		if (end > last)
 			end = last;
-		widen(&words[block], (unsigned int)(first % BLOCK_PAGES),
-		      (unsigned int)(end % BLOCK_PAGES), state);
+		was_kept |= widen(&words[block], (unsigned int)(first % BLOCK_PAGES),
+				  (unsigned int)(end % BLOCK_PAGES), state);
 		first = end + 1;
+	}
+	return was_kept;
+}
+
+/* From KEPT to USED, where anything was read. */
+static void revive(atomic_uint_fast32_t *word)
+{
+	uint_fast32_t old = atomic_load_explicit(word, memory_order_relaxed);
+	struct block b = unpack(old);
+
+	if (!b.known || b.state != BLOCK_KEPT)
+		return;
+	b.tries = 0;
+	b.state = BLOCK_USED;
+	(void)atomic_compare_exchange_strong(word, &old, pack(&b));
+}
+
+/* The kernel reads around what is read: also what was read before, and dropped. */
+static void revive_around(struct source_cache *c, const struct source_file *file,
+			  uint64_t offset, uint64_t len)
+{
+	atomic_uint_fast32_t *words = c->words[file - c->source->files];
+	uint64_t first = offset / BLOCK;
+	uint64_t last = (offset + len - 1) / BLOCK;
+	uint64_t count = block_count(file);
+
+	for (uint64_t i = 1; i <= AROUND_BLOCKS; i++) {
+		if (first >= i)
+			revive(&words[first - i]);
+		if (last + i < count)
+			revive(&words[last + i]);
 	}
 }
 
@@ -139,7 +188,8 @@ void source_cache_note(struct source_cache *cache, const struct source_file *fil
 
 	if (!cache || len == 0)
 		return;
-	widen_range(cache, file, offset, len, BLOCK_USED);
+	if (widen_range(cache, file, offset, len, BLOCK_USED))
+		revive_around(cache, file, offset, len);
 	before = atomic_fetch_add_explicit(&cache->noted, len, memory_order_relaxed);
 	/* The thread says that it is asleep and then looks at the blocks again; here it
 	 * is the other way round, so one of the two sees the other. */
@@ -160,21 +210,41 @@ struct run {
 	uint64_t end;
 };
 
-/* The kernel starts to write what is not on the disk yet, and keeps it until then. True
- * where that is so: it is to be tried again. */
-static bool is_being_written(const struct source_file *file, uint64_t offset,
-			     uint64_t len)
+/* How often a range is to be tried again that the kernel has not dropped: while it is
+ * written to the disk, or read from it for somebody, or a page is in use for a moment.
+ * What others have mapped, and large folios of which a part was not read, stay. */
+static unsigned int tries_for(const struct run *run, uint64_t offset, uint64_t len)
 {
 	struct cachestat stat;
 
-	return cachestat_range(file->fd, offset, len, &stat) == 0 &&
-	       stat.dirty + stat.writeback > 0;
+	if (cachestat_range(run->file->fd, offset, len, &stat) < 0)
+		return BLIND_TRIES;
+	if (stat.dirty + stat.writeback > 0)
+		return WITHOUT_END;
+	return stat.cached > 0 ? MOST_TRIES : 0;
+}
+
+/* From KEPT to USED, unless it was tried often enough. One that is used by now is dropped
+ * anyway. */
+static void try_again(atomic_uint_fast32_t *word, unsigned int most)
+{
+	uint_fast32_t old = atomic_load_explicit(word, memory_order_relaxed);
+	struct block b = unpack(old);
+
+	if (b.state != BLOCK_KEPT || b.tries >= most)
+		return;
+	if (most != WITHOUT_END)
+		b.tries++;
+	b.state = BLOCK_USED;
+	(void)atomic_compare_exchange_strong(word, &old, pack(&b));
 }
 
 static void drop(struct source_cache *c, struct run *run)
 {
+	atomic_uint_fast32_t *words = c->words[run->file - c->source->files];
 	uint64_t offset = run->first * PAGE;
 	uint64_t len = (run->end - run->first) * PAGE;
+	unsigned int tries;
 
 	if (len == 0)
 		return;
@@ -183,8 +253,10 @@ static void drop(struct source_cache *c, struct run *run)
 	(void)madvise(discard_const(run->file->bytes + offset), len, MADV_DONTNEED);
 	(void)posix_fadvise(run->file->fd, (off_t)offset, (off_t)len,
 			    POSIX_FADV_DONTNEED);
-	if (is_being_written(run->file, offset, len))
-		widen_range(c, run->file, offset, len, BLOCK_USED);
+	tries = tries_for(run, offset, len);
+	for (uint64_t page = run->first; tries > 0 && page < run->end;
+	     page += BLOCK_PAGES - page % BLOCK_PAGES)
+		try_again(&words[page / BLOCK_PAGES], tries);
 	*run = (struct run){ .file = run->file };
 }
 
@@ -288,8 +360,8 @@ static void note_headers(struct source_cache *c, const struct served *served)
 			i == 0 || t->shard != model_tensor(served->model, i - 1)->shard;
 
 		if (is_first && t->offset > 0)
-			widen_range(c, served_tensor_file(served, t), 0, t->offset,
-				    BLOCK_KEPT);
+			(void)widen_range(c, served_tensor_file(served, t), 0, t->offset,
+					  BLOCK_KEPT);
 	}
 }
 

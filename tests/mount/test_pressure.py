@@ -181,10 +181,13 @@ def test_the_limit_is_a_share_of_what_the_group_may_have(mounted_in):
 
 def test_nobody_polls_while_nothing_is_resident(mount, source):
     mounted = mount(source, "backing=resident", "resident_limit=1G")
-    time.sleep(1)
-    before = wake_ups(mounted.pid)
-    time.sleep(2.5)
-    assert wake_ups(mounted.pid) - before <= 1
+
+    def rests():
+        before = wake_ups(mounted.pid)
+        time.sleep(2.5)
+        return wake_ups(mounted.pid) - before <= 1
+    # Who looks each second never does. On a busy machine the start may take a while.
+    assert any(rests() for _ in range(5))
 
 
 def wake_ups(pid):

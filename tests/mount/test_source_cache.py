@@ -67,10 +67,14 @@ def test_what_was_read_is_gone_within_a_second(mounted_with, source, prepare):
 def test_by_default_it_stays(mounted_with, source, options):
     mounted = mounted_with(*options)
     assert mounted.stats()["options"]["source_cache"] == "keep"
-    pagecache.fill(source)
-    read_all(mounted)
-    time.sleep(1)
-    assert pagecache.share(source) == 1
+
+    def stays():
+        pagecache.fill(source)
+        read_all(mounted)
+        time.sleep(1)
+        return pagecache.share(source) == 1
+    # Others on the machine may drop caches, but hardly each time.
+    assert stays() or stays() or stays()
 
 
 def test_what_was_not_read_stays(mounted_with, source):
@@ -83,6 +87,18 @@ def test_what_was_not_read_stays(mounted_with, source):
     # Pages, and large folios of the kernel, may lie on both sides of the tensor's ends.
     assert pagecache.share(source, 0, begin - 2 * MIB) == 1
     assert pagecache.share(source, end + 2 * MIB) == 1
+
+
+def test_what_the_kernel_reads_around_a_small_read_is_dropped_again(mounted_with, source):
+    mounted = mounted_with("source_cache=drop")
+    pagecache.empty(source)
+    mounted.tensor("a.large").read_bytes()
+    entry = mounted.tensors()["b.small"]
+    before = entry["offset"] - MIB, entry["offset"] - 4096
+    assert mounting.wait_for(lambda: pagecache.share(source, *before) == 0, GONE_S)
+    time.sleep(1)
+    mounted.tensor("b.small").read_bytes()
+    assert mounting.wait_for(lambda: pagecache.share(source, *before) == 0, GONE_S)
 
 
 def test_small_reads_are_dropped_too(mount, source):
