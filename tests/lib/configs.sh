@@ -170,7 +170,7 @@ config_asan() {
 
 config_tsan() {
 	sanitized_build tsan thread
-	export TSAN_OPTIONS=log_path=$LOGS/tsan-report:history_size=4
+	export TSAN_OPTIONS=log_path=$LOGS/tsan-report:history_size=4:suppressions=$ROOT/tests/lib/tsan.supp
 	run_ctest "$OUT/tsan" || :
 	WEIGHTFS_BIN_DIR=$OUT/tsan/bin WEIGHTFS_SANITIZED=1 STRESS_SECONDS=${TSAN_SECONDS:-20} \
 		run_pytest stress tests/stress tests/mount/test_changed_source.py \
