@@ -142,7 +142,7 @@ static void drop_stretch(struct job *job, struct stretch *stretch)
 	const struct source_file *file = stretch->file;
 	uint64_t len = stretch->end - stretch->from;
 	uint64_t before;
-	uint64_t after;
+	uint64_t after = 0;
 	int r;
 
 	if (!file)
@@ -150,8 +150,11 @@ static void drop_stretch(struct job *job, struct stretch *stretch)
 	stretch->file = NULL;
 	r = pagecache_count(file, stretch->from, len, &before);
 	pagecache_drop(file, stretch->from, len);
-	if (r == 0 && pagecache_count(file, stretch->from, len, &after) == 0 &&
-	    before > after)
+	if (r == 0)
+		r = pagecache_count(file, stretch->from, len, &after);
+	if (r < 0)
+		job_cache_unknown(job);
+	else if (before > after)
 		job_count_cache(job, before - after);
 }
 

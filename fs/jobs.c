@@ -39,6 +39,7 @@ struct job {
 	uint64_t total_bytes;
 	uint64_t done_bytes;
 	uint64_t cache_bytes;
+	bool cache_unknown;
 	uint64_t file_bytes;
 	struct tally tallies[JOB_OUTCOME_COUNT];
 	struct timespec begun;
@@ -315,7 +316,11 @@ static void write_job(const struct job *job, struct jsonw *w)
 	member_u64(w, "total_count", job->total_count);
 	member_u64(w, "total_bytes", job->total_bytes);
 	member_u64(w, "done_bytes", job->done_bytes);
-	member_u64(w, "cache_bytes", job->cache_bytes);
+	jsonw_key(w, "cache_bytes");
+	if (job->cache_unknown)
+		jsonw_null(w);
+	else
+		jsonw_u64(w, job->cache_bytes);
 	member_u64(w, "file_bytes", job->file_bytes);
 	jsonw_key(w, "outcomes");
 	jsonw_begin_object(w);
@@ -424,6 +429,13 @@ void job_advance(struct job *job, uint64_t bytes)
 void job_count_cache(struct job *job, uint64_t bytes)
 {
 	add(job, &job->cache_bytes, bytes);
+}
+
+void job_cache_unknown(struct job *job)
+{
+	lock(job->jobs);
+	job->cache_unknown = true;
+	unlock(job->jobs);
 }
 
 void job_count_file(struct job *job, uint64_t bytes)

@@ -120,6 +120,9 @@ void job_advance(struct job *job, uint64_t bytes);
 /* Adds to the bytes that were read into the page cache or dropped from it. */
 void job_count_cache(struct job *job, uint64_t bytes);
 
+/* Notes that the kernel does not tell what its page cache has. */
+void job_cache_unknown(struct job *job);
+
 /* Adds to the bytes of files that were made or given up. */
 void job_count_file(struct job *job, uint64_t bytes);
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #ifndef SYS_cachestat
 #define SYS_cachestat 451 /* Linux 6.5 */
@@ -48,6 +49,14 @@ int pagecache_count(const struct source_file *file, uint64_t from, uint64_t len,
 	missing = counts.cached < pages ? (pages - counts.cached) * page : 0;
 	*bytes = len > missing ? len - missing : 0;
 	return 0;
+}
+
+bool pagecache_has(const struct source_file *file, uint64_t at)
+{
+	char byte;
+	const struct iovec piece = { .iov_base = &byte, .iov_len = 1 };
+
+	return preadv2(file->fd, &piece, 1, (off_t)at, RWF_NOWAIT) == 1;
 }
 
 void pagecache_ask(const struct source_file *file, uint64_t from, uint64_t len)

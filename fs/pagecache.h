@@ -15,6 +15,10 @@
 MUST_CHECK int pagecache_count(const struct source_file *file, uint64_t from,
 			       uint64_t len, uint64_t *bytes);
 
+/* Whether the page of one byte is there and was read. Where it is not, the kernel may
+ * begin to read it. For where pagecache_count() does not tell. */
+bool pagecache_has(const struct source_file *file, uint64_t at);
+
 /* Asks the kernel to read the range, and does not wait. It reads as much as it likes. */
 void pagecache_ask(const struct source_file *file, uint64_t from, uint64_t len);
 

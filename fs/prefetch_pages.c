@@ -62,9 +62,9 @@ static void find_missing(struct reading *r, const struct selection *selection)
 			model_tensor(r->served->model, selection->tensors[i]);
 		uint64_t cached = 0;
 
-		if (!job_should_stop(r->job))
-			(void)!pagecache_count(file_of(r, t), t->offset, t->nbytes,
-					       &cached);
+		if (!job_should_stop(r->job) &&
+		    pagecache_count(file_of(r, t), t->offset, t->nbytes, &cached) < 0)
+			job_cache_unknown(r->job);
 		r->list[r->count++] = (struct entry){
 			.tensor = selection->tensors[i],
 			.outcome = JOB_CANCELLED,
@@ -169,21 +169,30 @@ static void read_all(struct reading *r)
 		r->list[i].outcome = rest;
 }
 
-/* What was read may be gone again. */
+/* Whether some of a tensor that was read is not there any more. Where the kernel does not
+ * tell, its first page stands for all: that was read first. */
+static bool is_gone(const struct reading *r, const struct tensor *t)
+{
+	const struct source_file *file = file_of(r, t);
+	uint64_t cached;
+
+	if (t->nbytes == 0)
+		return false;
+	if (pagecache_count(file, t->offset, t->nbytes, &cached) == 0)
+		return cached < t->nbytes;
+	return !pagecache_has(file, t->offset);
+}
+
 static void count_all(struct reading *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
 		const struct tensor *t = tensor_at(r, i);
 		enum job_outcome outcome = r->list[i].outcome;
-		uint64_t cached;
 
-		if (r->list[i].is_read) {
+		if (r->list[i].is_read)
 			outcome = r->list[i].missing > 0 ? JOB_DONE : JOB_ALREADY;
-			if (pagecache_count(file_of(r, t), t->offset, t->nbytes,
-					    &cached) == 0 &&
-			    cached < t->nbytes)
-				outcome = JOB_DROPPED;
-		}
+		if (r->list[i].is_read && is_gone(r, t))
+			outcome = JOB_DROPPED;
 		job_count(r->job, outcome, t->nbytes, t);
 	}
 }

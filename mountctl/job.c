@@ -169,6 +169,7 @@ static void add_work(struct strbuf *out, uint64_t bytes, const char *what, doubl
 static void add_result(struct strbuf *out, struct json job)
 {
 	struct json command = json_get(job, "command");
+	bool known = json_type(json_get(job, "cache_bytes")) == JSON_NUMBER;
 	uint64_t cache_bytes = json_u64(json_get(job, "cache_bytes"));
 	uint64_t file_bytes = json_u64(json_get(job, "file_bytes"));
 	double seconds = json_double(json_get(job, "elapsed_s"));
@@ -177,7 +178,10 @@ static void add_result(struct strbuf *out, struct json job)
 		strbuf_add_str(out, " evicted: ");
 		add_size(out, file_bytes);
 		strbuf_add_str(out, " of files and ");
-		add_size(out, cache_bytes);
+		if (known)
+			add_size(out, cache_bytes);
+		else
+			strbuf_add_str(out, "an unknown part");
 		strbuf_add_str(out, " of the page cache given up");
 	} else if (json_equals(command, "unpin")) {
 		strbuf_add_str(out, " unpinned");
@@ -190,7 +194,8 @@ static void add_result(struct strbuf *out, struct json job)
 		add_work(out, file_bytes, "made", seconds);
 	} else {
 		strbuf_add_str(out, " in the page cache");
-		add_work(out, cache_bytes, "read", seconds);
+		if (known)
+			add_work(out, cache_bytes, "read", seconds);
 	}
 }
 

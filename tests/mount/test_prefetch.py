@@ -279,6 +279,46 @@ def test_what_was_read_first_is_not_pushed_out_by_the_rest(mount, tmp_path):
     assert done.returncode == 1 and "not enough memory: " in done.stderr
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a file to another user")
+def test_where_the_kernel_does_not_tell_nothing_is_made_up(mount, source, tmp_path):
+    """Newer kernels tell only who may write the file, and the daemon has no capabilities."""
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(source.read_bytes())
+    with open(copy, "r+b") as file:
+        os.fsync(file.fileno())
+    os.chown(copy, 65534, 65534)
+    mounted = mount(copy)
+    document = ctl_json("evict", mounted.path, "*")
+    if document["cache_bytes"] is not None:
+        pytest.skip("this kernel tells everybody, or the daemon has kept its capabilities")
+    assert cached_pages(copy) < all_pages(copy) // 4
+    done = ctl("evict", mounted.path, "*")
+    assert done.stdout.endswith("0 B of files and an unknown part of the page cache given up\n")
+    document = ctl_json("prefetch", mounted.path, "*")
+    assert outcomes(document) == {"done": 4} and document["cache_bytes"] is None
+    assert cached_pages(copy) == all_pages(copy)
+    done = ctl("prefetch", mounted.path, "*")
+    assert (done.returncode, done.stdout) == (
+        0, f"{mounted.path}: 4 tensors, 14.0 MiB in the page cache\n")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a file to another user")
+def test_what_is_gone_is_noticed_where_the_kernel_does_not_tell(mount, tmp_path):
+    path = sparse_model(tmp_path / "large.safetensors", 40, 4 * MIB)
+    with open(path, "r+b") as file:  # holes are read without waiting
+        file.seek(-160 * MIB, os.SEEK_END)
+        for _ in range(160):
+            file.write(bytes(MIB))
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    os.chown(path, 65534, 65534)
+    mounted = mount(path)
+    with little_memory(mounted.pid, 60 * MIB):
+        document = ctl_json("prefetch", mounted.path, "*", status=1)
+    found = outcomes(document)
+    assert found.get("no_room", 0) + found["dropped"] > 10 and sum(found.values()) == 40
+
+
 def test_evict_drops_pages_of_the_source_and_of_the_mount(streamed, source, cold):
     path = streamed.tensor("b.large")
     assert path.read_bytes() == data_of("b.large")
@@ -514,11 +554,18 @@ def running_jobs(mounted):
     return ctl_json("status", mounted.path)["jobs"]
 
 
+def wait_until_stuck(mounted):
+    """Until a job has begun to read from the daemon that is stopped."""
+    assert mounting.wait_for(lambda: [j for j in running_jobs(mounted) if j["total_count"] > 0])
+    time.sleep(0.5)
+    assert running_jobs(mounted) != []
+
+
 def test_a_job_keeps_nobody_waiting_and_is_in_the_status(slow):
     mounted, stop, go = slow
     stop()
     command = start("prefetch", mounted.path, "b.*", "a.odd")
-    assert mounting.wait_for(lambda: running_jobs(mounted) != [])
+    wait_until_stuck(mounted)
     begin = time.monotonic()
     (shown,) = running_jobs(mounted)
     assert (shown["command"], shown["state"], shown["patterns"]) == \
@@ -537,7 +584,7 @@ def test_an_interrupt_cancels_the_job_and_ends_the_command(slow):
     mounted, stop, go = slow
     stop()
     command = start("prefetch", mounted.path, "*")
-    assert mounting.wait_for(lambda: running_jobs(mounted) != [])
+    wait_until_stuck(mounted)
     command.send_signal(signal.SIGINT)
     time.sleep(0.5)  # until it was passed on
     go()
@@ -551,7 +598,7 @@ def test_a_second_interrupt_does_not_wait(slow):
     mounted, stop, _ = slow
     stop()
     command = start("prefetch", mounted.path, "*")
-    assert mounting.wait_for(lambda: running_jobs(mounted) != [])
+    wait_until_stuck(mounted)
 
     def has_ended():
         command.send_signal(signal.SIGINT)
@@ -566,7 +613,7 @@ def test_a_job_goes_on_without_the_command(slow, source):
     mounted, stop, go = slow
     stop()
     command = start("prefetch", mounted.path, "*")
-    assert mounting.wait_for(lambda: running_jobs(mounted) != [])
+    wait_until_stuck(mounted)
     command.kill()
     command.communicate()
     go()
@@ -594,7 +641,7 @@ def test_a_daemon_that_dies_is_told(slow):
     mounted, stop, go = slow
     stop()
     command = start("prefetch", mounted.path, "*")
-    assert mounting.wait_for(lambda: running_jobs(mounted) != [])
+    wait_until_stuck(mounted)
     mounted.kill()
     go()
     _, err = command.communicate(timeout=30)

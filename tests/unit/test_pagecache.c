@@ -13,7 +13,17 @@
 static struct source_file file;
 static uint64_t page;
 
-/* The file's own page size, and an end in the middle of a page. */
+/* Bytes that were written: what was never written is read without waiting. */
+static void write_pages(void)
+{
+	static const char bytes[512];
+
+	for (uint64_t at = 0; at < PAGES * page; at += sizeof(bytes))
+		ck_assert_int_eq(pwrite(file.fd, bytes, sizeof(bytes), (off_t)at),
+				 sizeof(bytes));
+}
+
+/* The file ends in the middle of a page. */
 static void make_file(void)
 {
 	page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -22,6 +32,7 @@ static void make_file(void)
 	file = (struct source_file){ .size = PAGES * page - 100 };
 	file.fd = open(model_dir_path("file"), O_RDWR | O_CLOEXEC);
 	ck_assert_int_ge(file.fd, 0);
+	write_pages();
 	ck_assert_int_eq(ftruncate(file.fd, (off_t)file.size), 0);
 	file.bytes = mmap(NULL, file.size, PROT_READ, MAP_SHARED, file.fd, 0);
 	ck_assert_ptr_ne(file.bytes, MAP_FAILED);
@@ -118,6 +129,17 @@ START_TEST(what_the_own_mapping_touched_is_dropped_as_well)
 }
 END_TEST
 
+START_TEST(a_page_is_there_or_not)
+{
+	if (!can_be_tested())
+		return;
+	ck_assert(!pagecache_has(&file, 300 * page));
+	ck_assert_int_eq(pagecache_wait(&file, 0, file.size), 0);
+	ck_assert(pagecache_has(&file, 300 * page));
+	ck_assert(pagecache_has(&file, file.size - 1));
+}
+END_TEST
+
 START_TEST(a_file_that_was_cut_cannot_be_read)
 {
 	ck_assert_int_eq(ftruncate(file.fd, (off_t)page), 0);
@@ -146,6 +168,7 @@ static TCase *pagecache_case(void)
 	tcase_add_test(t, a_range_counts_no_more_than_its_bytes);
 	tcase_add_test(t, only_whole_pages_are_dropped);
 	tcase_add_test(t, what_the_own_mapping_touched_is_dropped_as_well);
+	tcase_add_test(t, a_page_is_there_or_not);
 	tcase_add_test(t, a_file_that_was_cut_cannot_be_read);
 	tcase_add_test(t, a_descriptor_that_cannot_be_asked_gives_an_error);
 	return t;
