@@ -289,7 +289,7 @@ def test_who_waits_for_a_file_can_be_killed(mount, tmp_path):
     for reader in readers:
         reader.kill()
     before = sums(mounted)
-    for reader in readers:
-        assert reader.wait(10) == -signal.SIGKILL
+    # One may have ended by itself just before.
+    assert {reader.wait(10) for reader in readers} <= {0, -signal.SIGKILL}
     # They did not wait until all was made.
     assert before["queued"] == 0 or sums(mounted)["made"] < count
