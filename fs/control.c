@@ -10,23 +10,15 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include <cjson/cJSON.h>
-
 #include "ctl_proto.h"
-#include "hints.h"
-#include "inodes.h"
-#include "live.h"
+#include "requests.h"
 #include "thread.h"
-#include "util/errtext.h"
 #include "util/log.h"
 
 #define SOCKET_SUFFIX ".sock"
 
 /* After a connection that could not be taken, for want of descriptors as a rule. */
 #define ACCEPT_PAUSE_MS 100
-
-/* Each tensor's is one digit. */
-#define BACKINGS_MAX 10u
 
 struct control {
 	struct weightfs *fs;
@@ -148,274 +140,6 @@ static int open_socket(struct control *c)
 	return -ENOMEM;
 }
 
-/* ---- Requests ---- */
-
-static void reply_error(struct jsonw *w, const char *text)
-{
-	jsonw_begin_object(w);
-	jsonw_key(w, "ok");
-	jsonw_bool(w, false);
-	jsonw_key(w, "error");
-	jsonw_string(w, text);
-	jsonw_end_object(w);
-}
-
-static void begin_reply(struct jsonw *w)
-{
-	jsonw_begin_object(w);
-	jsonw_key(w, "ok");
-	jsonw_bool(w, true);
-}
-
-static void command_status(const struct weightfs *fs, const cJSON *request,
-			   struct jsonw *w)
-{
-	(void)request;
-	begin_reply(w);
-	jsonw_key(w, "status");
-	live_write_status(fs, w);
-	jsonw_end_object(w);
-}
-
-/* ---- Backings of all tensors ---- */
-
-/* The place of a name in the list, to which it is added when it is new. */
-static unsigned int place_in(const char *names[static BACKINGS_MAX], const char *name)
-{
-	unsigned int place = 0;
-
-	while (names[place] && strcmp(names[place], name) != 0 &&
-	       place < BACKINGS_MAX - 1)
-		place++;
-	names[place] = name;
-	return place;
-}
-
-static char backing_digit(const struct weightfs *fs, uint32_t tensor,
-			  const char *names[static BACKINGS_MAX])
-{
-	const struct node node = { NODE_TENSOR, VIEW_RAW, tensor };
-	const char *name =
-		fs->inodes ? inodes_backing_name(fs->inodes, node) : backing_stream.name;
-
-	return (char)('0' + place_in(names, name));
-}
-
-static char pin_digit(const struct weightfs *fs, uint32_t tensor)
-{
-	for (unsigned int view = 0; view < VIEW_COUNT; view++)
-		if (pins_is_set(fs->pins,
-				(struct node){ NODE_TENSOR, (enum view)view, tensor }))
-			return '1';
-	return '0';
-}
-
-static void command_backings(const struct weightfs *fs, const cJSON *request,
-			     struct jsonw *w)
-{
-	CLEANUP(strbuf_fini) struct strbuf backings = { 0 };
-	CLEANUP(strbuf_fini) struct strbuf pins = { 0 };
-	const char *names[BACKINGS_MAX] = { NULL };
-
-	(void)request;
-	for (uint32_t i = 0; i < model_tensor_count(fs->served->model); i++) {
-		strbuf_add_char(&backings, backing_digit(fs, i, names));
-		strbuf_add_char(&pins, pin_digit(fs, i));
-	}
-	if (backings.err || pins.err) {
-		reply_error(w, "backings: out of memory");
-		return;
-	}
-	begin_reply(w);
-	jsonw_key(w, "names");
-	jsonw_begin_array(w);
-	for (unsigned int i = 0; i < BACKINGS_MAX && names[i]; i++)
-		jsonw_string(w, names[i]);
-	jsonw_end_array(w);
-	jsonw_key(w, "backings");
-	jsonw_string_bytes(w, backings.data ? backings.data : "", backings.len);
-	jsonw_key(w, "pinned");
-	jsonw_string_bytes(w, pins.data ? pins.data : "", pins.len);
-	jsonw_end_object(w);
-}
-
-/* ---- Jobs ---- */
-
-/* The functions that take a member return NULL, or what is wrong with it. */
-static const char *take_patterns(const cJSON *request, struct job_spec *spec)
-{
-	const cJSON *list = cJSON_GetObjectItemCaseSensitive(request, "patterns");
-	const cJSON *item;
-
-	if (!cJSON_IsArray(list) || !list->child)
-		return "request: no list of patterns";
-	spec->patterns = calloc((size_t)cJSON_GetArraySize(list), sizeof(char *));
-	if (!spec->patterns)
-		return "request: out of memory";
-	for (item = list->child; item; item = item->next) {
-		if (!cJSON_IsString(item))
-			return "request: a pattern that is no string";
-		spec->patterns[spec->pattern_count] = strdup(item->valuestring);
-		if (!spec->patterns[spec->pattern_count])
-			return "request: out of memory";
-		spec->pattern_count++;
-	}
-	return NULL;
-}
-
-static bool take_view(const char *name, struct job_spec *spec)
-{
-	for (unsigned int i = 0; name && i < VIEW_COUNT; i++) {
-		if (strcmp(name, view_info((enum view)i)->dir) != 0)
-			continue;
-		spec->views[i] = true;
-		return true;
-	}
-	return false;
-}
-
-/* Without any: the raw one for what brings in, all of them for what gives up. */
-static const char *take_views(const cJSON *request, struct job_spec *spec)
-{
-	const cJSON *list = cJSON_GetObjectItemCaseSensitive(request, "views");
-	bool all = spec->command == JOB_UNPIN || spec->command == JOB_EVICT;
-	const cJSON *item;
-
-	if (!list || (cJSON_IsArray(list) && !list->child))
-		for (unsigned int i = 0; i < VIEW_COUNT; i++)
-			spec->views[i] = all || i == VIEW_RAW;
-	else if (!cJSON_IsArray(list))
-		return "request: the views are no list";
-	for (item = list ? list->child : NULL; item; item = item->next)
-		if (!take_view(cJSON_GetStringValue(item), spec))
-			return "request: unknown view";
-	return NULL;
-}
-
-static const char *take_spec(const cJSON *request, struct job_spec *spec)
-{
-	const cJSON *fill = cJSON_GetObjectItemCaseSensitive(request, "fill");
-	const char *name = cJSON_GetStringValue(
-		cJSON_GetObjectItemCaseSensitive(request, "command"));
-	const char *wrong;
-
-	for (unsigned int i = 0; i < JOB_COMMAND_COUNT; i++)
-		if (strcmp(name, job_command_name((enum job_command)i)) == 0)
-			spec->command = (enum job_command)i;
-	spec->fill = spec->command == JOB_PIN && !cJSON_IsFalse(fill);
-	spec->resident =
-		spec->command == JOB_PIN ||
-		(spec->command == JOB_PREFETCH &&
-		 cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(request, "resident")));
-	wrong = take_patterns(request, spec);
-	return wrong ? wrong : take_views(request, spec);
-}
-
-static void reply_no_files(const char *reason, struct jsonw *w)
-{
-	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
-
-	strbuf_addf(&text, "no tensor can be resident: %s", reason);
-	reply_error(w, text.data ? text.data : "no tensor can be resident");
-}
-
-static void command_job_start(const struct weightfs *fs, const cJSON *request,
-			      struct jsonw *w)
-{
-	struct job_spec spec = { .pattern_count = 0 };
-	const char *wrong = take_spec(request, &spec);
-	const char *no_files = spec.resident ? live_no_passthrough(fs) : NULL;
-	uint64_t id = 0;
-	int r;
-
-	if (wrong || no_files) {
-		job_spec_fini(&spec);
-		if (wrong)
-			reply_error(w, wrong);
-		else
-			reply_no_files(no_files, w);
-		return;
-	}
-	r = hints_start(fs->hints, &spec, &id);
-	if (r < 0) {
-		reply_error(w, r == -EBUSY
-				       ? "too many jobs are running: wait for one to end"
-				       : errtext(-r));
-		return;
-	}
-	begin_reply(w);
-	jsonw_key(w, "job");
-	jsonw_u64(w, id);
-	jsonw_end_object(w);
-}
-
-/* Numbers of jobs are small: a double holds them. 0 is none. */
-static uint64_t job_number(const cJSON *request)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "job");
-
-	return cJSON_IsNumber(item) && item->valueint > 0 ? (uint64_t)item->valueint : 0;
-}
-
-static void command_job(const struct weightfs *fs, const cJSON *request, struct jsonw *w)
-{
-	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
-	struct jsonw job;
-
-	jsonw_init(&job, &text);
-	if (!jobs_write(fs->jobs, job_number(request), &job) || text.err) {
-		reply_error(w, text.err ? "job: out of memory" : "no such job");
-		return;
-	}
-	begin_reply(w);
-	jsonw_key(w, "job");
-	jsonw_raw(w, text.data, text.len);
-	jsonw_end_object(w);
-}
-
-static void command_cancel(const struct weightfs *fs, const cJSON *request,
-			   struct jsonw *w)
-{
-	if (!jobs_cancel(fs->jobs, job_number(request))) {
-		reply_error(w, "no such job");
-		return;
-	}
-	begin_reply(w);
-	jsonw_end_object(w);
-}
-
-static const struct command {
-	const char *name;
-	void (*run)(const struct weightfs *fs, const cJSON *request, struct jsonw *w);
-} commands[] = {
-	{ "status", command_status },
-	{ "backings", command_backings },
-	{ "prefetch", command_job_start },
-	{ "pin", command_job_start },
-	{ "unpin", command_job_start },
-	{ "evict", command_job_start },
-	{ "job", command_job },
-	{ "cancel", command_cancel },
-};
-
-static void handle_request(const struct weightfs *fs, const char *text, struct jsonw *w)
-{
-	cJSON *request = cJSON_Parse(text);
-	const char *name = cJSON_GetStringValue(
-		cJSON_GetObjectItemCaseSensitive(request, "command"));
-
-	for (size_t i = 0; name && i < ARRAY_LEN(commands); i++) {
-		if (strcmp(commands[i].name, name) == 0) {
-			commands[i].run(fs, request, w);
-			cJSON_Delete(request);
-			return;
-		}
-	}
-	reply_error(w, name ? "request: unknown command"
-			    : "request: no JSON with a command");
-	cJSON_Delete(request);
-}
-
 /* ---- Connections ---- */
 
 static bool is_allowed(int fd)
@@ -485,9 +209,9 @@ static void serve_client(struct control *c, int fd)
 	strbuf_init(&reply);
 	jsonw_init(&w, &reply);
 	if (r == 0)
-		handle_request(c->fs, c->request, &w);
+		requests_answer(c->fs, c->request, &w);
 	else
-		reply_error(&w, "request: too long");
+		requests_reply_error(&w, "request: too long");
 	strbuf_add_char(&reply, '\n');
 	write_reply(c, fd, &reply);
 	strbuf_fini(&reply);

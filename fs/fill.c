@@ -5,8 +5,9 @@
 #include <liburing.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
+
+#include "util/cachestat.h"
 
 /* One write fills one huge page of the target, so that the kernel need not clear it
  * first. */
@@ -46,33 +47,15 @@ static _Thread_local struct slots thread_slots;
 
 /* ---- What is in the page cache ---- */
 
-#ifndef SYS_cachestat
-#define SYS_cachestat 451 /* Linux 6.5 */
-#endif
-
-struct cache_range {
-	uint64_t offset;
-	uint64_t len;
-};
-
-struct cache_counts {
-	uint64_t cached;
-	uint64_t dirty;
-	uint64_t writeback;
-	uint64_t evicted;
-	uint64_t recently_evicted;
-};
-
 /* Whether all of the range is cached. Kernels that cannot tell are taken to have it. */
 static bool is_cached(const struct source_file *file, uint64_t from, uint64_t len)
 {
-	const struct cache_range range = { .offset = from, .len = len };
 	uint64_t pages = (from % PAGE + len + PAGE - 1) / PAGE;
-	struct cache_counts counts;
+	struct cachestat stat;
 
-	if (syscall(SYS_cachestat, file->fd, &range, &counts, 0) < 0)
+	if (cachestat_range(file->fd, from, len, &stat) < 0)
 		return true;
-	return counts.cached >= pages;
+	return stat.cached >= pages;
 }
 
 /* ---- Memory ---- */

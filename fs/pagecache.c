@@ -3,28 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
-#ifndef SYS_cachestat
-#define SYS_cachestat 451 /* Linux 6.5 */
-#endif
+#include "util/cachestat.h"
 
 /* A larger request is cut to what the disk takes at once, which is at least this. */
 #define ASK_BYTES ((uint64_t)128 << 10)
-
-struct cache_range {
-	uint64_t offset;
-	uint64_t len;
-};
-
-struct cache_counts {
-	uint64_t cached;
-	uint64_t dirty;
-	uint64_t writeback;
-	uint64_t evicted;
-	uint64_t recently_evicted;
-};
 
 static uint64_t page_size(void)
 {
@@ -34,8 +18,7 @@ static uint64_t page_size(void)
 int pagecache_count(const struct source_file *file, uint64_t from, uint64_t len,
 		    uint64_t *bytes)
 {
-	const struct cache_range range = { .offset = from, .len = len };
-	struct cache_counts counts;
+	struct cachestat stat;
 	uint64_t page = page_size();
 	uint64_t pages;
 	uint64_t missing;
@@ -43,10 +26,10 @@ int pagecache_count(const struct source_file *file, uint64_t from, uint64_t len,
 	*bytes = 0;
 	if (len == 0) /* which means the rest of the file to the kernel */
 		return 0;
-	if (syscall(SYS_cachestat, file->fd, &range, &counts, 0) < 0)
+	if (cachestat_range(file->fd, from, len, &stat) < 0)
 		return -errno;
 	pages = (from + len - 1) / page - from / page + 1;
-	missing = counts.cached < pages ? (pages - counts.cached) * page : 0;
+	missing = stat.cached < pages ? (pages - stat.cached) * page : 0;
 	*bytes = len > missing ? len - missing : 0;
 	return 0;
 }
