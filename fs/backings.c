@@ -123,6 +123,8 @@ static int request_predicted(void *context, struct node node)
 {
 	struct weightfs *fs = context;
 
+	if (inodes_state(fs->inodes, node) != INODE_IDLE)
+		return -EALREADY;
 	return inodes_request(fs->inodes, node, FILL_PREDICTED);
 }
 

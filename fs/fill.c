@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 
-#include "util/cachestat.h"
+#include "pagecache.h"
 
 /* One write fills one huge page of the target, so that the kernel need not clear it
  * first. */
@@ -47,15 +47,16 @@ static _Thread_local struct slots thread_slots;
 
 /* ---- What is in the page cache ---- */
 
-/* Whether all of the range is cached. Kernels that cannot tell are taken to have it. */
+/* Whether all of the range is cached. Where the kernel does not tell (before Linux 6.5,
+ * and for a file of somebody else once the daemon has given up its rights) its ends speak
+ * for it. A guess that is wrong costs time only. */
 static bool is_cached(const struct source_file *file, uint64_t from, uint64_t len)
 {
-	uint64_t pages = (from % PAGE + len + PAGE - 1) / PAGE;
-	struct cachestat stat;
+	uint64_t cached;
 
-	if (cachestat_range(file->fd, from, len, &stat) < 0)
-		return true;
-	return stat.cached >= pages;
+	if (pagecache_count(file, from, len, &cached) == 0)
+		return cached == len;
+	return pagecache_has(file, from) && pagecache_has(file, from + len - 1);
 }
 
 /* ---- Memory ---- */

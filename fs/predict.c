@@ -38,7 +38,7 @@
 
 enum event_kind {
 	EVENT_CONSUMED, /* by reads of the daemon */
-	EVENT_OPENED,   /* after it was predicted */
+	EVENT_OPENED,   /* as expected */
 	EVENT_RELEASED,
 };
 
@@ -46,6 +46,7 @@ struct event {
 	enum event_kind kind;
 	struct node node;
 	uint64_t time_ns;
+	bool hit; /* EVENT_OPENED: of what was predicted */
 };
 
 /* Kibibytes that were read of a view since it was last taken for consumed, and which view
@@ -55,9 +56,16 @@ struct event {
 
 _Static_assert(VIEW_COUNT <= SEEN_VIEWS, "a view more");
 
+/* What an open of a tensor would tell. */
+enum expectation {
+	NOT_EXPECTED,
+	EXPECTED,  /* that a run goes on: its file was there already */
+	PREDICTED, /* the same, and that it was right to make its file */
+};
+
 struct trace {
 	atomic_uint_fast64_t seen; /* see SEEN() */
-	atomic_bool predicted;     /* asked for and not opened since */
+	atomic_int expected;       /* enum expectation */
 	atomic_bool watched;       /* was predicted, and is open */
 	/* Only the thread that handles events looks at these. */
 	uint32_t consumed_at; /* number of the event; 0: never */
@@ -115,9 +123,11 @@ static uint64_t threshold(const struct predict *p, uint64_t nbytes)
 /* ---- What others note ---- */
 
 /* One that finds the queue full is lost: there will be others. */
-static void post(struct predict *p, enum event_kind kind, struct node node)
+static void post(struct predict *p, enum event_kind kind, struct node node, bool hit)
 {
-	const struct event event = { .kind = kind, .node = node, .time_ns = now_ns() };
+	const struct event event = {
+		.kind = kind, .node = node, .time_ns = now_ns(), .hit = hit
+	};
 
 	(void)pthread_mutex_lock(&p->lock);
 	if (p->queued < QUEUE_LEN) {
@@ -146,18 +156,21 @@ void predict_note_read(struct predict *p, struct node node, uint64_t bytes)
 		return;
 	}
 	atomic_store_explicit(seen, 0, memory_order_relaxed);
-	post(p, EVENT_CONSUMED, node);
+	post(p, EVENT_CONSUMED, node, false);
 }
 
 void predict_note_open(struct predict *p, struct node node)
 {
 	struct trace *trace = &p->traces[node.index];
+	int expected = atomic_load_explicit(&trace->expected, memory_order_relaxed);
 
-	if (!atomic_load_explicit(&trace->predicted, memory_order_relaxed) ||
-	    !atomic_exchange_explicit(&trace->predicted, false, memory_order_relaxed))
+	if (expected != NOT_EXPECTED)
+		expected = atomic_exchange_explicit(&trace->expected, NOT_EXPECTED,
+						    memory_order_relaxed);
+	if (expected == NOT_EXPECTED)
 		return;
 	atomic_store_explicit(&trace->watched, true, memory_order_relaxed);
-	post(p, EVENT_OPENED, node);
+	post(p, EVENT_OPENED, node, expected == PREDICTED);
 }
 
 void predict_note_release(struct predict *p, struct node node)
@@ -166,7 +179,7 @@ void predict_note_release(struct predict *p, struct node node)
 
 	if (atomic_load_explicit(&trace->watched, memory_order_relaxed) &&
 	    atomic_exchange_explicit(&trace->watched, false, memory_order_relaxed))
-		post(p, EVENT_RELEASED, node);
+		post(p, EVENT_RELEASED, node, false);
 }
 
 /* ---- Runs ---- */
@@ -228,12 +241,16 @@ static void count_prediction(struct predict *p)
 /* Asks for one; false when no more fit. */
 static bool ask_for(struct predict *p, struct node node)
 {
-	struct trace *trace = &p->traces[node.index];
+	atomic_int *expected = &p->traces[node.index].expected;
 	int r = p->setup.request(p->setup.context, node);
+	int nothing = NOT_EXPECTED;
 
-	if (r == 0 &&
-	    !atomic_exchange_explicit(&trace->predicted, true, memory_order_relaxed))
+	if (r == 0) {
+		atomic_store_explicit(expected, PREDICTED, memory_order_relaxed);
 		count_prediction(p);
+	} else if (r == -EALREADY) {
+		(void)atomic_compare_exchange_strong(expected, &nothing, EXPECTED);
+	}
 	return r != -ENOSPC;
 }
 
@@ -308,8 +325,10 @@ static void opened(struct predict *p, const struct event *event)
 {
 	unsigned int run = run_before(p, event->node.index, event->time_ns);
 
-	p->recent_hits++;
-	(void)atomic_fetch_add_explicit(&p->hits, 1, memory_order_relaxed);
+	if (event->hit) {
+		p->recent_hits++;
+		(void)atomic_fetch_add_explicit(&p->hits, 1, memory_order_relaxed);
+	}
 	p->traces[event->node.index].opened_ns = event->time_ns;
 	if (run > 0)
 		predict_behind(p, event->node, run + 1);

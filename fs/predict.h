@@ -31,8 +31,9 @@ struct predict_setup {
 	const struct model *model; /* outlives the predictor */
 	uint64_t readahead_bytes;  /* a single touch of a mapping reads so much */
 	uint64_t window_max;       /* bytes; no more are predicted at a time */
-	/* Makes a file in the background; 0 or a negative errno, -ENOSPC where it does
-	 * not fit. Fine to repeat. Called from one thread at a time, without a lock. */
+	/* Makes a file in the background; 0, -EALREADY where it is there, -ENOSPC where
+	 * it does not fit, or another negative errno. Fine to repeat. Called from one
+	 * thread at a time, without a lock. */
 	int (*request)(void *context, struct node node);
 	void *context;
 };

@@ -25,7 +25,7 @@ static int note_request(void *context, struct node node)
 	ck_assert_int_eq(node.kind, NODE_TENSOR);
 	for (unsigned int i = 0; i < asked_count; i++)
 		if (asked[i] == node.index)
-			return 0;
+			return -EALREADY;
 	asked[asked_count++] = node.index;
 	return 0;
 }
