@@ -176,12 +176,12 @@ int backings_prepare(struct weightfs *fs, struct fuse_session *session,
 }
 
 /* Two fills at a time reach the speed of most disks; more threads copy more from the page
- * cache. */
+ * cache. And one that only opens wait for. */
 static unsigned int fill_threads(void)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
-	return cores < 4 ? 2 : (unsigned int)cores / 2;
+	return 1 + (cores < 4 ? 2 : (unsigned int)cores / 2);
 }
 
 int backings_start(struct weightfs *fs)

@@ -1,6 +1,7 @@
 #include "inodes.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "inodes_state.h"
 
@@ -22,11 +23,23 @@ static bool is_interrupted(fuse_req_t req)
 	return fuse_req_interrupted(req) != 0;
 }
 
+/* A mapping by passthrough holds the file behind it and not the one of the mount, for
+ * which RELEASE comes while it is still mapped. A write lease is refused while anybody
+ * else has the file open, and mapped is open. */
+static bool is_mapped(int fd)
+{
+	if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+		return errno == EAGAIN;
+	(void)fcntl(fd, F_SETLEASE, F_UNLCK);
+	return false;
+}
+
 const struct inodes_kernel inodes_fuse = {
 	.register_file = passthrough_register,
 	.unregister_file = passthrough_unregister,
 	.reply_open = reply_open,
 	.reply_error = reply_error,
+	.is_mapped = is_mapped,
 	.watch_open = fuse_req_interrupt_func,
 	.is_interrupted = is_interrupted,
 };

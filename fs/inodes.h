@@ -52,6 +52,9 @@ struct inodes_kernel {
 	int (*reply_open)(fuse_req_t req, uint64_t handle, int id);
 	void (*reply_error)(fuse_req_t req, int err);
 
+	/* Whether anybody but us has the file open or mapped. NULL: nobody ever has. */
+	bool (*is_mapped)(int fd);
+
 	/* From here until the reply, `interrupted` is called in any thread when the
 	 * client of an OPEN gets a signal, and is_interrupted() says whether it got one.
 	 * The first must not be called with inodes.lock held, the second may be. */

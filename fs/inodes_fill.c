@@ -200,12 +200,12 @@ void inodes_fill(struct inodes *inodes, struct inode *inode)
 
 /* ---- Threads ---- */
 
-/* Of several threads one is kept free from what is only predicted, so that an open does
- * not wait for it. */
+/* Of several threads one is kept free for opens that wait, so that none waits for what
+ * was only predicted or asked for. */
 static bool may_take(const struct inodes *inodes, enum fill_priority priority)
 {
-	return priority != FILL_PREDICTED || inodes->thread_count < 2 ||
-	       inodes->predicted_fills + 1 < inodes->thread_count;
+	return priority == FILL_WANTED || inodes->thread_count < 2 ||
+	       inodes->unwanted_fills + 1 < inodes->thread_count;
 }
 
 static struct inode *next_fill(struct inodes *inodes)
@@ -229,17 +229,17 @@ static void *run_fills(void *argument)
 	(void)pthread_mutex_lock(&inodes->lock);
 	while (!inodes->stopping) {
 		struct inode *inode = next_fill(inodes);
-		bool predicted = inode && inode->priority == FILL_PREDICTED;
+		bool unwanted = inode && inode->priority != FILL_WANTED;
 
 		if (!inode) {
 			(void)pthread_cond_wait(&inodes->wake, &inodes->lock);
 			continue;
 		}
-		inodes->predicted_fills += predicted;
+		inodes->unwanted_fills += unwanted;
 		(void)pthread_mutex_unlock(&inodes->lock);
 		inodes_fill(inodes, inode);
 		(void)pthread_mutex_lock(&inodes->lock);
-		inodes->predicted_fills -= predicted;
+		inodes->unwanted_fills -= unwanted;
 	}
 	(void)pthread_mutex_unlock(&inodes->lock);
 	return NULL;

@@ -76,12 +76,23 @@ static struct inode *next_closed(const struct pool *pool, const struct inode *in
 	return inode->list_next == pool->closed ? NULL : inode->list_next;
 }
 
-static bool could_be_evicted(const struct pool *pool, struct excess excess)
+/* Whether giving the file up would free nothing: clients that have closed it still map
+ * it.
+ */
+static bool is_mapped(const struct inodes *inodes, const struct inode *inode)
+{
+	const struct inodes_kernel *kernel = inodes->setup.kernel;
+
+	return inode->cost > 0 && kernel->is_mapped && kernel->is_mapped(inode->file->fd);
+}
+
+static bool could_be_evicted(const struct inodes *inodes, const struct pool *pool,
+			     struct excess excess)
 {
 	const struct inode *inode = pool->closed;
 
 	while (inode && is_left(&excess)) {
-		if (!inode->pinned)
+		if (!inode->pinned && !is_mapped(inodes, inode))
 			take_off(&excess, inode);
 		inode = next_closed(pool, inode);
 	}
@@ -99,7 +110,8 @@ static uint64_t evict(struct inodes *inodes, const struct pool *pool,
 		struct inode *next = next_closed(pool, inode);
 
 		/* What takes no memory does not help where memory is wanted. */
-		if (!inode->pinned && (inode->cost > 0 || excess->files > 0)) {
+		if (!inode->pinned && (inode->cost > 0 || excess->files > 0) &&
+		    !is_mapped(inodes, inode)) {
 			bytes += inode->cost;
 			take_off(excess, inode);
 			inodes_give_up(inodes, inode, to_close);
@@ -123,7 +135,7 @@ bool inodes_reserve(struct inodes *inodes, enum backing_choice choice, uint64_t 
 	if (cost > 0)
 		excess.bytes = above(inodes->sums.used, limit - cost);
 	excess.files = above(pool->reserved, most_files - 1);
-	if (!could_be_evicted(pool, excess))
+	if (!could_be_evicted(inodes, pool, excess))
 		return false;
 	(void)evict(inodes, pool, &excess, to_close);
 	inodes->sums.used += cost;
@@ -210,7 +222,8 @@ static int evict_one(struct inodes *inodes, struct inode *inode,
 		     struct inode_file **to_close)
 {
 	if (inode->state == INODE_FILLING || inode->waiters ||
-	    inode->passthrough_opens > 0)
+	    inode->passthrough_opens > 0 ||
+	    (inode->state == INODE_READY && is_mapped(inodes, inode)))
 		return -EBUSY;
 	if (inode->state == INODE_READY)
 		inodes_give_up(inodes, inode, to_close);

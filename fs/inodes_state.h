@@ -58,7 +58,7 @@ struct inodes {
 	uint32_t bucket_mask;
 	uint32_t count;
 	struct inode *queues[FILL_PRIORITY_COUNT];
-	unsigned int predicted_fills; /* threads that make what was only predicted */
+	unsigned int unwanted_fills; /* threads that make what no open waits for */
 	struct pool pools[BACKING_CHOICE_COUNT];
 	bool stopping;
 	struct inodes_summary sums;

@@ -153,12 +153,19 @@ static bool take_credit(struct pressure *p, uint64_t bytes)
 }
 
 /* Looks, gives way and looks again. Where one cannot look, the kernel has to say no. */
+static uint64_t above_zero(uint64_t value, uint64_t less)
+{
+	return value > less ? value - less : 0;
+}
+
 static bool find_room(struct pressure *p, uint64_t bytes)
 {
 	struct memory_room room = { .spare = 0 };
 	int64_t missing = 0;
 
 	for (unsigned int tries = 0; tries < 2; tries++) {
+		uint64_t used = p->setup.files->used(p->setup.inodes);
+
 		if (measure(p, &room) < 0)
 			return true;
 		missing = (int64_t)bytes - room.spare;
@@ -166,6 +173,9 @@ static bool find_room(struct pressure *p, uint64_t bytes)
 			set_credit(p, -missing);
 			return true;
 		}
+		/* In vain where all that the others take would not do. */
+		if ((uint64_t)missing > above_zero(used, bytes))
+			return false;
 		if (tries == 0 && give_way(p, (uint64_t)missing + SLACK) == 0)
 			return false;
 	}

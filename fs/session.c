@@ -282,6 +282,9 @@ static int catch_signals(struct session *s)
 		(void)sigaddset(&ends, SIGHUP);
 	(void)sigaction(KICK_SIGNAL, &kick, NULL);
 	(void)sigaction(SIGPIPE, &ignore, NULL);
+	/* Says that somebody opens a file that has a lease, for a moment (fs/inodes.c).
+	 */
+	(void)sigaction(SIGIO, &ignore, NULL);
 	(void)pthread_sigmask(SIG_BLOCK, &ends, NULL);
 	s->signals = signalfd(-1, &ends, SFD_CLOEXEC);
 	s->over = eventfd(0, EFD_CLOEXEC);
@@ -301,7 +304,11 @@ static int run_session(struct session *s)
 	if (fuse_session_mount(s->fuse, s->fs->mountpoint) < 0)
 		return -EIO; /* libfuse has said why */
 	r = run_mounted(s);
-	watch_silence(s->watch);
+	/* Who tells the kernel to forget pages waits for READs that nobody answers any
+	 * more: only the end of the connection ends that. */
+	if (!watch_silence(s->watch))
+		(void)umount2(s->fs->mountpoint,
+			      MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
 	/* No requests, then no jobs that came from them, then what those worked on. */
 	control_close(s->control);
 	hints_free(s->fs->hints);

@@ -224,13 +224,13 @@ int watch_start(struct weightfs *fs, struct fuse_session *session, struct watch 
  * more, until the unmount ends it. */
 #define QUIET_S 1
 
-void watch_silence(struct watch *watch)
+bool watch_silence(struct watch *watch)
 {
 	struct timespec until;
 	int r = 0;
 
 	if (!watch)
-		return;
+		return true;
 	(void)clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += QUIET_S;
 	(void)pthread_mutex_lock(&watch->lock);
@@ -238,6 +238,7 @@ void watch_silence(struct watch *watch)
 	while (watch->notifying > 0 && r == 0)
 		r = pthread_cond_timedwait(&watch->idle, &watch->lock, &until);
 	(void)pthread_mutex_unlock(&watch->lock);
+	return r == 0;
 }
 
 void watch_stop(struct watch *watch)

@@ -20,8 +20,9 @@ MUST_CHECK int watch_start(struct weightfs *fs, struct fuse_session *session,
 void watch_forget_pages(struct watch *watch, struct node node);
 
 /* From here on the watch tells the kernel nothing more, nor do others. Call it before the
- * unmount, which closes the descriptor that notifications go to; NULL is fine. */
-void watch_silence(struct watch *watch);
+ * unmount, which closes the descriptor that notifications go to; NULL is fine. False if
+ * one is still under way after a second. */
+MUST_CHECK bool watch_silence(struct watch *watch);
 
 /* Stops and joins the thread, after the unmount; NULL is fine. */
 void watch_stop(struct watch *watch);

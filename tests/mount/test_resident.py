@@ -1,4 +1,5 @@
 """The resident backing: tensors in memory of their own, read by passthrough."""
+import ctypes
 import hashlib
 import json
 import mmap
@@ -293,3 +294,48 @@ def test_who_waits_for_a_file_can_be_killed(mount, tmp_path):
     assert {reader.wait(10) for reader in readers} <= {0, -signal.SIGKILL}
     # They did not wait until all was made.
     assert before["queued"] == 0 or sums(mounted)["made"] < count
+
+
+class Mapping:
+    """A mapping whose file was closed, as C programs have it; mmap.mmap() keeps it open."""
+
+    LIBC = ctypes.CDLL(None, use_errno=True)
+    LIBC.mmap.restype = ctypes.c_void_p
+    LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
+                          ctypes.c_int, ctypes.c_long]
+    LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+    def __init__(self, path):
+        fd = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(fd).st_size
+        self.at = self.LIBC.mmap(None, self.size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        os.close(fd)
+        assert self.at not in (None, ctypes.c_void_p(-1).value)
+
+    def read(self):
+        return ctypes.string_at(self.at, self.size)
+
+    def unmap(self):
+        assert self.LIBC.munmap(self.at, self.size) == 0
+
+
+def evict(mounted, name):
+    return subprocess.run([mounting.WEIGHTFS.parent / "mountctl", "evict", mounted.path, name],
+                          capture_output=True, text=True)
+
+
+def test_what_is_mapped_counts_although_its_file_was_closed(resident):
+    mounted = resident("resident_limit=10M")
+    large, odd = (view_paths(mounted, name)[0] for name in ("b.large", "a.odd"))
+    mapping = Mapping(large)
+    assert mapping.read() == data_of("b.large")
+    assert mounting.wait_for(lambda: status(mounted)["requests"]["release"] > 0)
+    # There is no room beside it, and it cannot be given up.
+    assert odd.read_bytes() == data_of("a.odd")
+    assert (backing(large), backing(odd)) == ("resident", "stream")
+    done = evict(mounted, "b.large")
+    assert done.returncode == 1 and "in use" in done.stderr, done.stderr
+    assert mapping.read() == data_of("b.large")
+    mapping.unmap()
+    assert odd.read_bytes() == data_of("a.odd")
+    assert (backing(large), backing(odd)) == ("stream", "resident")

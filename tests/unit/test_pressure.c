@@ -264,6 +264,16 @@ START_TEST(a_file_that_cannot_fit_is_refused)
 }
 END_TEST
 
+START_TEST(nothing_is_given_up_in_vain_for_a_file_that_cannot_fit)
+{
+	set_available(RESERVE + GIB);
+	ck_assert_int_eq(pressure_admit(pressure, 7 * GIB), -ENOMEM);
+	ck_assert_uint_eq(files.used, 4 * GIB);
+	ck_assert_uint_eq(summary().limit, LIMIT);
+	ck_assert_uint_eq(summary().events, 0);
+}
+END_TEST
+
 START_TEST(what_was_promised_is_not_promised_twice)
 {
 	files.open = 4 * GIB;
@@ -372,6 +382,7 @@ static TCase *making_case(void)
 	tcase_add_test(t, a_file_that_fits_is_admitted);
 	tcase_add_test(t, others_are_given_up_for_a_file);
 	tcase_add_test(t, a_file_that_cannot_fit_is_refused);
+	tcase_add_test(t, nothing_is_given_up_in_vain_for_a_file_that_cannot_fit);
 	tcase_add_test(t, what_was_promised_is_not_promised_twice);
 	tcase_add_test(t, small_files_are_admitted_without_a_look_each);
 	tcase_add_test(t, a_failed_allocation_gives_up_as_much);
