@@ -3,18 +3,22 @@
  * how often it is open, and what is being made for it. docs/architecture.md draws the
  * states.
  *
- *     IDLE ------> QUEUED ------> FILLING ------> READY
- *      ^  request     |  a fill thread  |  made       |
- *      +--------------+-----------------+-------------+
- *              cancelled, failed, evicted (closed only)
+ *                      a resident file for a closed clone
+ *                      +---------------------------------+
+ *                      v                                 |
+ *     IDLE --------> QUEUED --------> FILLING --------> READY
+ *     ^  |  request    |   fill thread   ^ |    made       |
+ *     |  +-------------|-----------------+ |               |
+ *     |     an OPEN    |   makes a clone   |               |
+ *     +----------------+-------------------+---------------+
+ *                cancelled, failed, evicted (closed only)
  *
  * The kernel demands that all opens of an inode at a time are served alike. So an inode
  * that is open by stream stays by stream until it is closed, and one that is READY is
  * evicted only when it is closed. A file is never seen before it is complete.
  *
  * One lock protects everything here; it is not held across file I/O, a system call that
- * may wait, or a reply. Any thread may call any function but those
- * that begin and end it.
+ * may wait, or a reply. Any thread may call any function but those that begin and end it.
  */
 #ifndef FS_INODES_H
 #define FS_INODES_H
