@@ -170,7 +170,7 @@ static int make_in(const struct cloneplace *place, const struct tensor *t, enum 
 	return r < 0 ? r : fd_reopen(fd, O_RDONLY);
 }
 
-/* Whether another try would end alike. */
+/* Whether another try would end alike. A disk that is full may have room again. */
 static bool is_for_good(int err)
 {
 	switch (err) {
@@ -178,8 +178,6 @@ static bool is_for_good(int err)
 	case -EXDEV:
 	case -EINVAL:
 	case -EROFS:
-	case -ENOSPC:
-	case -EDQUOT:
 	case -EACCES:
 	case -EPERM:
 	case -ENOENT:

@@ -104,6 +104,10 @@ void inodes_open(struct inodes *inodes, fuse_req_t req, struct node node);
 /* Takes note of a RELEASE. `handle` is what the reply to OPEN had. */
 void inodes_release(struct inodes *inodes, struct node node, uint64_t handle);
 
+/* Takes note of what the kernel said to a file of this backing. If it would say so to any
+ * other, none is made from now on. Returns whether that is so. */
+bool inodes_refuse(struct inodes *inodes, enum backing_choice choice, int err);
+
 /* Asks for a resident file to be made in the background; it takes the place of a clone.
  * 0, -EBUSY (it is open in another way), -ENOSPC (it would not fit the limit),
  * -EOPNOTSUPP (it cannot be resident) or -ENOMEM. Fine to repeat. */
@@ -133,7 +137,8 @@ const char *inodes_backing_name(struct inodes *inodes, struct node node);
 /* Of one backing. */
 struct backing_sums {
 	uint64_t most_files;
-	uint64_t files;        /* that are ready, of all views */
+	int refused;    /* the negative errno with which the kernel takes no such file */
+	uint64_t files; /* that are ready, of all views */
 	uint64_t tensors;      /* whose raw view is ready */
 	uint64_t tensor_bytes; /* of those */
 	/* Since the mount: */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cloneplace.h"
 #include "gpu/gpu.h"
 #include "inodes.h"
 #include "jobs.h"
@@ -152,18 +153,39 @@ static void write_prediction(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
+/* Why there are no clones; NULL where there are. `text` is what it may be written to. */
+static const char *no_clones(const struct weightfs *fs, bool passthrough,
+			     const struct backing_sums *sums,
+			     char text[static REFUSAL_MAX])
+{
+	int error;
+
+	if (fs->no_clones[0])
+		return fs->no_clones;
+	if (!passthrough || !fs->clones)
+		return "there is no passthrough";
+	if (sums->refused < 0) {
+		refusal_of_registration(&fs->passthrough->privilege, sums->refused, text);
+		return text;
+	}
+	error = cloneplace_error(fs->clones);
+	if (error < 0)
+		refusal_of_clone(error, text);
+	return error < 0 ? text : NULL;
+}
+
 static void write_clones(const struct weightfs *fs, struct jsonw *w, bool passthrough,
 			 const struct backing_sums *sums)
 {
-	bool available = passthrough && fs->clones;
+	char text[REFUSAL_MAX];
+	const char *reason = no_clones(fs, passthrough, sums, text);
 
 	jsonw_key(w, "clone");
 	jsonw_begin_object(w);
 	jsonw_key(w, "available");
-	jsonw_bool(w, available);
-	if (!available)
-		member_string(w, "reason",
-			      fs->no_clones ? fs->no_clones : "there is no passthrough");
+	jsonw_bool(w, !reason);
+	if (reason)
+		member_string(w, "reason", reason);
 	member_u64(w, "most_files", sums->most_files);
 	write_files(w, sums);
 	jsonw_end_object(w);

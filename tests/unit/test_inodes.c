@@ -260,6 +260,20 @@ END_TEST
 
 /* ---- Clones ---- */
 
+START_TEST(what_the_kernel_refuses_beforehand_is_never_made)
+{
+	fake_start(BACKING_CLONE, NO_LIMIT, MANY_CLONES);
+	ck_assert(!inodes_refuse(fake_inodes(), BACKING_CLONE, -ENOMEM));
+	ck_assert_int_eq(clones().refused, 0);
+	ck_assert(inodes_refuse(fake_inodes(), BACKING_CLONE, -ELOOP));
+	ck_assert_int_eq(clones().refused, -ELOOP);
+	ck_assert_int_eq(visit(npy(1)), 0);
+	ck_assert_uint_eq(fake_files(), 0);
+	ck_assert_uint_eq(clones().failed, 0);
+	fake_stop();
+}
+END_TEST
+
 START_TEST(a_clone_is_made_by_who_opens)
 {
 	fake_start(BACKING_CLONE, NO_LIMIT, MANY_CLONES);
@@ -682,6 +696,7 @@ static TCase *clones_case(void)
 {
 	TCase *tcase = tcase_create("clones");
 
+	tcase_add_test(tcase, what_the_kernel_refuses_beforehand_is_never_made);
 	tcase_add_test(tcase, a_clone_is_made_by_who_opens);
 	tcase_add_test(tcase, a_clone_that_fails_is_streamed);
 	tcase_add_test(tcase, auto_clones_what_is_large_enough);
