@@ -114,6 +114,9 @@ bool inodes_refuse(struct inodes *inodes, enum backing_choice choice, int err);
 MUST_CHECK int inodes_request(struct inodes *inodes, struct node node,
 			      enum fill_priority priority);
 
+/* Counts a request that was not made since it would get -ENOSPC. */
+void inodes_count_no_room(struct inodes *inodes);
+
 /* A pinned file is not evicted to make room. Pinning does not make it. */
 MUST_CHECK int inodes_pin(struct inodes *inodes, struct node node, bool pinned);
 
@@ -146,6 +149,8 @@ struct backing_sums {
 	uint64_t made; /* files */
 	uint64_t made_bytes;
 	uint64_t evicted;
+	uint64_t evicted_for_room; /* of those: others took their room */
+	uint64_t no_room;          /* opens and requests that it did not do for */
 	uint64_t failed;
 };
 

@@ -23,8 +23,12 @@ bool inodes_begin(struct inodes *inodes, struct inode *inode, enum backing_choic
 	const struct backing_ops *backing = inodes->setup.backings[choice];
 	uint64_t cost = backing->cost(inodes->setup.fs, inode->node);
 
-	if (!inodes_reserve(inodes, choice, cost, to_close))
+	if (!inodes_reserve(inodes, choice, cost, to_close)) {
+		/* Nobody misses what was only predicted. */
+		if (priority != FILL_PREDICTED)
+			inodes->sums.by[choice].no_room++;
 		return false;
+	}
 	if (inode->state == INODE_READY)
 		inodes_give_up(inodes, inode, to_close);
 	inode->choice = choice;
@@ -102,6 +106,13 @@ int inodes_request(struct inodes *inodes, struct node node, enum fill_priority p
 	(void)pthread_mutex_unlock(&inodes->lock);
 	inodes_close_files(inodes, to_close);
 	return r;
+}
+
+void inodes_count_no_room(struct inodes *inodes)
+{
+	(void)pthread_mutex_lock(&inodes->lock);
+	inodes->sums.by[BACKING_RESIDENT].no_room++;
+	(void)pthread_mutex_unlock(&inodes->lock);
 }
 
 /* ---- Making one ---- */

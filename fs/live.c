@@ -118,9 +118,12 @@ static void write_limits(const struct weightfs *fs, struct jsonw *w)
 
 static void write_files(struct jsonw *w, const struct backing_sums *sums)
 {
+	member_u64(w, "most_files", sums->most_files);
 	member_u64(w, "files", sums->files);
 	member_u64(w, "made", sums->made);
 	member_u64(w, "evicted", sums->evicted);
+	member_u64(w, "evicted_for_room", sums->evicted_for_room);
+	member_u64(w, "no_room", sums->no_room);
 	member_u64(w, "failed", sums->failed);
 }
 
@@ -186,7 +189,6 @@ static void write_clones(const struct weightfs *fs, struct jsonw *w, bool passth
 	jsonw_bool(w, !reason);
 	if (reason)
 		member_string(w, "reason", reason);
-	member_u64(w, "most_files", sums->most_files);
 	write_files(w, sums);
 	jsonw_end_object(w);
 }

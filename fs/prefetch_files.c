@@ -115,8 +115,10 @@ static int request(struct making *m, const struct entry *e, uint64_t bytes)
 	int r;
 
 	/* To ask again would make room in vain. */
-	if (bytes >= m->refused_bytes)
+	if (bytes >= m->refused_bytes) {
+		inodes_count_no_room(m->hints->fs->inodes);
 		return -ENOSPC;
+	}
 	r = inodes_request(m->hints->fs->inodes, e->node, FILL_ASKED);
 	if (r == -ENOSPC)
 		m->refused_bytes = bytes;
