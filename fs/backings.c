@@ -108,6 +108,7 @@ static int prepare_passthrough(struct weightfs *fs, struct fuse_session *session
 		return 0;
 	}
 	if (!has_large_tensor(fs->served->model, BACKING_LEAST_BYTES)) {
+		fs->all_small = true;
 		fs->no_passthrough = "no tensor is as large as 80 KiB";
 		return 0;
 	}

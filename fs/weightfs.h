@@ -61,6 +61,7 @@ struct weightfs {
 	int tmpfs;                   /* directory of resident files; -1 for none */
 	struct cloneplaces *clones;  /* where clones are made; NULL for nowhere */
 	const char *no_passthrough;  /* why it is not tried; NULL where it is */
+	bool all_small;              /* no tensor is large enough for a file of its own */
 	char no_clones[REFUSAL_MAX]; /* why `clones` is NULL; else empty */
 
 	struct source_cache *source_cache; /* NULL: what was read stays there */
