@@ -16,11 +16,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 
 #include "backing.h"
 #include "cloneplace.h"
 #include "passthrough.h"
+#include "util/fd.h"
 
 /* Blocks of file systems with reflink: 4 KiB as a rule, at most this. */
 #define MOST_BLOCK ((uint64_t)64 << 10)
@@ -79,22 +79,6 @@ static uint64_t clone_cost(const struct weightfs *fs, struct node node)
 
 /* ---- Writing the ends ---- */
 
-static int write_fully(int fd, const char *bytes, uint64_t len, uint64_t to)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, bytes, len, (off_t)to);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENOSPC;
-		bytes += n;
-		len -= (uint64_t)n;
-		to += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* Appends less than a block of the source. */
 static int append_source(const struct source_file *file, uint64_t from, uint64_t len,
 			 struct strbuf *out)
@@ -129,7 +113,7 @@ static int write_front(int fd, const struct tensor *t, enum view view,
 	view_write_header(view, t, &front);
 	r = append_source(file, parts->tensor_start, parts->shared - parts->header,
 			  &front);
-	return r < 0 ? r : write_fully(fd, front.data, front.len, 0);
+	return r < 0 ? r : fd_write_fully(fd, front.data, front.len, 0);
 }
 
 static int write_tail(int fd, const struct source_file *file, const struct parts *parts)
@@ -142,7 +126,7 @@ static int write_tail(int fd, const struct source_file *file, const struct parts
 		return 0;
 	r = append_source(file, parts->source + parts->shared_len, parts->size - at,
 			  &tail);
-	return r < 0 ? r : write_fully(fd, tail.data, tail.len, at);
+	return r < 0 ? r : fd_write_fully(fd, tail.data, tail.len, at);
 }
 
 /* ---- Making it ---- */
@@ -165,17 +149,6 @@ static int write_clone(int fd, const struct tensor *t, enum view view,
 	return r;
 }
 
-/* The same file for reading only: from here on nobody can write to it. */
-static int reopen(int fd)
-{
-	char path[64];
-	int again;
-
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	again = open(path, O_RDONLY | O_CLOEXEC);
-	return again < 0 ? -errno : again;
-}
-
 static int make_in(const struct cloneplace *place, const struct tensor *t, enum view view,
 		   struct source_file *file)
 {
@@ -193,10 +166,11 @@ static int make_in(const struct cloneplace *place, const struct tensor *t, enum 
 	/* What changed while it was cloned is not what was mounted. */
 	if (r == 0 && !source_file_unchanged(file))
 		r = -EIO;
-	return r < 0 ? r : reopen(fd);
+	/* For reading only: from here on nobody can write to it. */
+	return r < 0 ? r : fd_reopen(fd, O_RDONLY);
 }
 
-/* Whether another try would end alike. */
+/* Whether another try would end alike. A disk that is full may have room again. */
 static bool is_for_good(int err)
 {
 	switch (err) {
@@ -204,8 +178,6 @@ static bool is_for_good(int err)
 	case -EXDEV:
 	case -EINVAL:
 	case -EROFS:
-	case -ENOSPC:
-	case -EDQUOT:
 	case -EACCES:
 	case -EPERM:
 	case -ENOENT:

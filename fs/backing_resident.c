@@ -10,6 +10,7 @@
 #include "passthrough.h"
 #include "pressure.h"
 #include "source_cache.h"
+#include "util/fd.h"
 
 #define PAGE      4096u
 #define HUGE_PAGE ((uint64_t)2 << 20)
@@ -44,9 +45,8 @@ static int write_header(int fd, enum view view, const struct tensor *t)
 	view_write_header(view, t, &header);
 	if (header.err)
 		r = -ENOMEM;
-	else if (header.len > 0 &&
-		 pwrite(fd, header.data, header.len, 0) != (ssize_t)header.len)
-		r = -ENOSPC;
+	else if (header.len > 0)
+		r = fd_write_fully(fd, header.data, header.len, 0);
 	strbuf_fini(&header);
 	return r;
 }

@@ -1,6 +1,6 @@
 #include "backings.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <sys/resource.h>
 
 #include "backing.h"
@@ -38,8 +38,13 @@ static void say_missing(const struct weightfs *fs, enum backing_choice choice,
 			    options_backing_name(choice), reason);
 }
 
+static void put_no_clones(struct weightfs *fs, const char *reason)
+{
+	(void)snprintf(fs->no_clones, sizeof(fs->no_clones), "%s", reason);
+}
+
 /* Finds where clones can be made; the status says why nowhere. */
-static int prepare_clones(struct weightfs *fs)
+static void prepare_clones(struct weightfs *fs)
 {
 	enum backing_choice choice = fs->options.backing;
 	uint64_t least =
@@ -47,19 +52,18 @@ static int prepare_clones(struct weightfs *fs)
 	int r;
 
 	if (choice == BACKING_RESIDENT) {
-		fs->no_clones = "the option backing=resident is set";
-		return 0;
+		put_no_clones(fs, "the option backing=resident is set");
+		return;
 	}
 	if (!has_large_tensor(fs->served->model, least)) {
-		fs->no_clones = "no tensor has 1 MiB";
-		return 0;
+		put_no_clones(fs, "no tensor is as large as 1 MiB");
+		return;
 	}
 	r = cloneplace_open(fs->served, &fs->clones);
-	if (r != -EOPNOTSUPP)
-		return r;
-	fs->no_clones = "the model's file system cannot share blocks (XFS and btrfs can)";
+	if (r == 0)
+		return;
+	refusal_of_clone(r, fs->no_clones);
 	say_missing(fs, BACKING_CLONE, fs->no_clones);
-	return 0;
 }
 
 /* Prepares what makes files in memory; this also shows whether files can be passed
@@ -99,22 +103,19 @@ static int make_inodes(struct weightfs *fs, struct passthrough *p)
 static int prepare_passthrough(struct weightfs *fs, struct fuse_session *session,
 			       struct passthrough *p)
 {
-	int r;
-
 	if (fs->options.backing == BACKING_STREAM) {
 		fs->no_passthrough = "the option backing=stream is set";
 		return 0;
 	}
 	if (!has_large_tensor(fs->served->model, BACKING_LEAST_BYTES)) {
+		fs->all_small = true;
 		fs->no_passthrough = "no tensor is as large as 80 KiB";
 		return 0;
 	}
 	passthrough_prepare(p, session);
 	if (!prepare_resident(fs, p))
 		return 0;
-	r = prepare_clones(fs);
-	if (r < 0)
-		return log_errno(r, "%s: prepare clones", fs->mountpoint);
+	prepare_clones(fs);
 	fs->passthrough = p;
 	return make_inodes(fs, p);
 }
@@ -197,6 +198,49 @@ int backings_start(struct weightfs *fs)
 	if (r == 0 && fs->pressure)
 		r = pressure_start(fs->pressure);
 	return r;
+}
+
+/* That depends on the file system that they are on. 0 if it is so for any place, else
+ * what the kernel says to the last. */
+static int try_clones(const struct weightfs *fs)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < fs->clones->count; i++) {
+		CLEANUP(close_fd) int fd = cloneplace_file(&fs->clones->places[i]);
+
+		if (fd < 0)
+			continue;
+		r = passthrough_try(fs->passthrough, fd);
+		if (r == 0)
+			return 0;
+	}
+	return r;
+}
+
+/* Better now than at the first open, when nobody reads what is said. */
+static void settle_clones(struct weightfs *fs)
+{
+	char reason[REFUSAL_MAX];
+	int r = try_clones(fs);
+
+	if (r == 0 || !inodes_refuse(fs->inodes, BACKING_CLONE, r))
+		return;
+	refusal_of_registration(&fs->passthrough->privilege, r, reason);
+	say_missing(fs, BACKING_CLONE, reason);
+}
+
+void backings_settle(struct weightfs *fs)
+{
+	if (!fs->passthrough)
+		return;
+	if (passthrough_settle(fs->passthrough)) {
+		if (fs->clones)
+			settle_clones(fs);
+		return;
+	}
+	say_missing(fs, BACKING_RESIDENT, passthrough_refusal(fs->passthrough));
+	say_missing(fs, BACKING_CLONE, passthrough_refusal(fs->passthrough));
 }
 
 void backings_stop(struct weightfs *fs)

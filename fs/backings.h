@@ -17,6 +17,10 @@ MUST_CHECK int backings_prepare(struct weightfs *fs, struct fuse_session *sessio
 /* Starts the threads, within the sandbox. 0 or a negative errno. */
 MUST_CHECK int backings_start(struct weightfs *fs);
 
+/* Once INIT is answered: finds out which files the kernel passes through to, and says so
+ * where a backing that was asked for by name is missing. */
+void backings_settle(struct weightfs *fs);
+
 /* Stops making files and closes them, once nobody else asks for any. Before the file
  * system is unmounted. */
 void backings_stop(struct weightfs *fs);

@@ -19,7 +19,7 @@ static int make_file(int dir)
 
 int cloneplace_file(const struct cloneplace *place)
 {
-	return make_file(place->dir);
+	return place->dir < 0 ? place->dir : make_file(place->dir);
 }
 
 int cloneplace_share(int fd, uint64_t to, const struct source_file *file, uint64_t from,
@@ -80,6 +80,7 @@ static int open_nameless_dir(int parent)
 	return fd;
 }
 
+/* Returns a descriptor or a negative errno. */
 static int open_place(struct cloneplace *place, const struct source_file *file)
 {
 	CLEANUP(close_fd) int parent = open_parent(file);
@@ -98,10 +99,9 @@ static int open_place(struct cloneplace *place, const struct source_file *file)
 	if (fd < 0)
 		return fd;
 	r = try_clone(fd, file, place->block);
-	if (r < 0)
-		(void)close(fd);
-	else
-		place->dir = fd;
+	if (r == 0)
+		return fd;
+	(void)close(fd);
 	return r;
 }
 
@@ -110,18 +110,17 @@ static uint8_t find_place(struct cloneplaces *places, const struct source_file *
 {
 	struct cloneplace *place;
 	uint8_t i = 0;
-	int r;
 
 	while (i < places->count && places->places[i].dev != file->dev)
 		i++;
 	if (i < places->count || i == CLONEPLACE_MOST)
 		return i;
 	place = &places->places[places->count++];
-	*place = (struct cloneplace){ .dev = file->dev, .dir = -1 };
-	r = open_place(place, file);
-	if (r < 0)
+	*place = (struct cloneplace){ .dev = file->dev };
+	place->dir = open_place(place, file);
+	if (place->dir < 0)
 		log_debug("%s: clone: %s: tensors are not cloned", file->path,
-			  errtext(r));
+			  errtext(place->dir));
 	return i;
 }
 
@@ -141,13 +140,14 @@ int cloneplace_open(const struct served *served, struct cloneplaces **places)
 
 	if (!p)
 		return r;
+	p->shards = shards;
 	p->by_shard = calloc(shards, sizeof(*p->by_shard));
 	p->refused = calloc(shards, sizeof(*p->refused));
 	if (p->by_shard && p->refused) {
 		for (size_t i = 0; i < shards; i++)
 			p->by_shard[i] = find_place(
 				p, &served->source->files[served->shard_files[i]]);
-		r = any_is_open(p) ? 0 : -EOPNOTSUPP;
+		r = any_is_open(p) ? 0 : p->places[0].dir;
 	}
 	if (r < 0)
 		cloneplace_close(p);
@@ -182,8 +182,17 @@ const struct cloneplace *cloneplace_of(const struct cloneplaces *places, uint16_
 void cloneplace_refuse(struct cloneplaces *places, const struct source_file *file,
 		       uint16_t shard, int err)
 {
+	atomic_store(&places->error, err);
 	if (!atomic_exchange_explicit(&places->refused[shard], true,
 				      memory_order_relaxed))
 		log_debug("%s: clone: %s: its tensors are not cloned any more",
 			  file->path, errtext(err));
+}
+
+int cloneplace_error(const struct cloneplaces *places)
+{
+	for (size_t i = 0; i < places->shards; i++)
+		if (cloneplace_of(places, (uint16_t)i))
+			return 0;
+	return atomic_load(&places->error);
 }

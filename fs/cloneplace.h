@@ -15,20 +15,22 @@
 
 struct cloneplace {
 	dev_t dev;
-	int dir;        /* -1 where clones cannot be made */
+	int dir;        /* a negative errno where clones cannot be made */
 	uint64_t block; /* bytes of a block of this file system */
 };
 
 struct cloneplaces {
 	struct cloneplace places[CLONEPLACE_MOST];
 	unsigned int count;
+	size_t shards;
 	uint8_t *by_shard;    /* position in `places`; CLONEPLACE_MOST for none */
 	atomic_bool *refused; /* by shard: it was tried, and cannot be */
+	atomic_int error;     /* of the last that was refused; 0 for none */
 };
 
-/* Finds out where clones can be made, by trying. 0; -EOPNOTSUPP where that is nowhere
- * (then there is nothing to close) or -ENOMEM. Needs the rights to make a file beside the
- * model's, and /proc. */
+/* Finds out where clones can be made, by trying. 0, or the negative errno of the first
+ * place where that is nowhere: then there is nothing to close. Needs the rights to make a
+ * file beside the model's, and /proc. */
 MUST_CHECK int cloneplace_open(const struct served *served, struct cloneplaces **places);
 void cloneplace_close(struct cloneplaces *places); /* NULL is fine */
 
@@ -38,6 +40,9 @@ const struct cloneplace *cloneplace_of(const struct cloneplaces *places, uint16_
 /* Remembers that this shard cannot be cloned; says so once. Any thread. */
 void cloneplace_refuse(struct cloneplaces *places, const struct source_file *file,
 		       uint16_t shard, int err);
+
+/* 0 while some shard can be cloned, else why the last could not. Any thread. */
+int cloneplace_error(const struct cloneplaces *places);
 
 /* A file without a name, open for writing. Returns a descriptor or a negative errno. */
 MUST_CHECK int cloneplace_file(const struct cloneplace *place);

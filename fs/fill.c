@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "pagecache.h"
+#include "util/fd.h"
 
 /* One write fills one huge page of the target, so that the kernel need not clear it
  * first. */
@@ -121,22 +121,6 @@ static int read_fully(const struct source_file *file, uint8_t *bytes, uint64_t l
 	return 0;
 }
 
-static int write_fully(int target, const uint8_t *bytes, uint64_t len, uint64_t to)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(target, bytes, len, (off_t)to);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		bytes += n;
-		len -= (uint64_t)n;
-		to += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* The length of the piece that starts `done` bytes into the job: to the end of a huge
  * page of the target. */
 static uint64_t piece_at(const struct job *job, uint64_t done)
@@ -156,7 +140,7 @@ static int copy_through_cache(const struct slots *s, const struct job *job)
 
 		r = read_fully(job->file, s->memory, len, job->from + done);
 		if (r == 0)
-			r = write_fully(job->target, s->memory, len, job->to + done);
+			r = fd_write_fully(job->target, s->memory, len, job->to + done);
 		done += len;
 	}
 	return r;
@@ -174,7 +158,7 @@ static int copy_cached(const struct slots *s, const struct job *job)
 		return copy_through_cache(s, job);
 	if (n != (ssize_t)job->len)
 		return -EAGAIN;
-	return write_fully(job->target, s->memory, job->len, job->to);
+	return fd_write_fully(job->target, s->memory, job->len, job->to);
 }
 
 /* ---- Around the page cache ---- */
@@ -195,16 +179,6 @@ struct direct {
 	unsigned int under_way;
 	struct flight flights[DEPTH];
 };
-
-/* A second description of the open file, or -1: without /proc, or on a file system
- * without O_DIRECT. */
-static int open_direct(const struct source_file *file)
-{
-	char path[64];
-
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
-	return open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-}
 
 /* Starts to read the next piece, in whole blocks. The ring has an entry for each slot. */
 static void start_read(struct direct *d, unsigned int slot)
@@ -265,7 +239,8 @@ static int write_piece(const struct direct *d, unsigned int slot)
 		r = read_fully(d->job->file, bytes, flight->len, from);
 	if (r < 0)
 		return r;
-	return write_fully(d->job->target, bytes, flight->len, d->job->to + flight->done);
+	return fd_write_fully(d->job->target, bytes, flight->len,
+			      d->job->to + flight->done);
 }
 
 static int copy_direct(struct slots *s, const struct job *job, int fd)
@@ -314,13 +289,14 @@ static uint64_t run_of_pieces(const struct job *job, bool *cached)
 	return run;
 }
 
-/* Whether this thread can read around the cache. */
+/* Whether this thread can read around the cache: not without /proc, or on a file system
+ * without O_DIRECT. */
 static bool can_read_around(struct slots *s, const struct source_file *file, int *fd)
 {
 	if (!s->ring_ready)
 		s->ring_ready = io_uring_queue_init(DEPTH, &s->ring, 0) == 0;
 	if (s->ring_ready && *fd < 0)
-		*fd = open_direct(file);
+		*fd = fd_reopen(file->fd, O_RDONLY | O_DIRECT);
 	return *fd >= 0;
 }
 

@@ -21,7 +21,7 @@ MUST_CHECK int hints_new(struct weightfs *fs, struct watch *watch, struct hints 
 void hints_free(struct hints *hints);
 
 /* Starts the job that `spec` describes; as jobs_start(). Files of tensors may be asked
- * for only where live_no_passthrough() is NULL. */
+ * for only where live_no_passthrough() is NULL, or where all tensors are too small. */
 MUST_CHECK int hints_start(struct hints *hints, struct job_spec *spec, uint64_t *id);
 
 #endif

@@ -3,9 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
-#include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+
+#include "util/fd.h"
 
 /* The C library has no wrappers for these before glibc 2.36, and its <sys/mount.h>
  * clashes with the kernel's header. */
@@ -61,13 +62,8 @@ int hugetmpfs_file(int root, uint64_t size)
  * the whole system gives them to all. */
 int hugetmpfs_read_only(int fd)
 {
-	char path[64];
-	int reader;
+	int reader = fd_reopen(fd, O_RDONLY);
 
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	reader = open(path, O_RDONLY | O_CLOEXEC);
-	if (reader < 0)
-		return fd;
 	(void)close(fd);
 	return reader;
 }

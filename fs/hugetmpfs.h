@@ -23,8 +23,8 @@ MUST_CHECK int hugetmpfs_new(enum huge_pages huge);
  * yet. Returns a descriptor or a negative errno. */
 MUST_CHECK int hugetmpfs_file(int root, uint64_t size);
 
-/* Exchanges the descriptor of a finished file for one that cannot write. Where that does
- * not work (there is no /proc) it is `fd` itself. */
+/* Exchanges the descriptor of a finished file for one that cannot write. `fd` is closed,
+ * also on failure. Returns a descriptor or a negative errno: -ENOENT without /proc. */
 MUST_CHECK int hugetmpfs_read_only(int fd);
 
 #endif

@@ -3,18 +3,22 @@
  * how often it is open, and what is being made for it. docs/architecture.md draws the
  * states.
  *
- *     IDLE ------> QUEUED ------> FILLING ------> READY
- *      ^  request     |  a fill thread  |  made       |
- *      +--------------+-----------------+-------------+
- *              cancelled, failed, evicted (closed only)
+ *                      a resident file for a closed clone
+ *                      +---------------------------------+
+ *                      v                                 |
+ *     IDLE --------> QUEUED --------> FILLING --------> READY
+ *     ^  |  request    |   fill thread   ^ |    made       |
+ *     |  +-------------|-----------------+ |               |
+ *     |     an OPEN    |   makes a clone   |               |
+ *     +----------------+-------------------+---------------+
+ *                cancelled, failed, evicted (closed only)
  *
  * The kernel demands that all opens of an inode at a time are served alike. So an inode
  * that is open by stream stays by stream until it is closed, and one that is READY is
  * evicted only when it is closed. A file is never seen before it is complete.
  *
  * One lock protects everything here; it is not held across file I/O, a system call that
- * may wait, or a reply. Any thread may call any function but those
- * that begin and end it.
+ * may wait, or a reply. Any thread may call any function but those that begin and end it.
  */
 #ifndef FS_INODES_H
 #define FS_INODES_H
@@ -103,11 +107,18 @@ void inodes_open(struct inodes *inodes, fuse_req_t req, struct node node);
 /* Takes note of a RELEASE. `handle` is what the reply to OPEN had. */
 void inodes_release(struct inodes *inodes, struct node node, uint64_t handle);
 
+/* Takes note of what the kernel said to a file of this backing. If it would say so to any
+ * other, none is made from now on. Returns whether that is so. */
+bool inodes_refuse(struct inodes *inodes, enum backing_choice choice, int err);
+
 /* Asks for a resident file to be made in the background; it takes the place of a clone.
  * 0, -EBUSY (it is open in another way), -ENOSPC (it would not fit the limit),
  * -EOPNOTSUPP (it cannot be resident) or -ENOMEM. Fine to repeat. */
 MUST_CHECK int inodes_request(struct inodes *inodes, struct node node,
 			      enum fill_priority priority);
+
+/* Counts a request that was not made since it would get -ENOSPC. */
+void inodes_count_no_room(struct inodes *inodes);
 
 /* A pinned file is not evicted to make room. Pinning does not make it. */
 MUST_CHECK int inodes_pin(struct inodes *inodes, struct node node, bool pinned);
@@ -132,7 +143,8 @@ const char *inodes_backing_name(struct inodes *inodes, struct node node);
 /* Of one backing. */
 struct backing_sums {
 	uint64_t most_files;
-	uint64_t files;        /* that are ready, of all views */
+	int refused;    /* the negative errno with which the kernel takes no such file */
+	uint64_t files; /* that are ready, of all views */
 	uint64_t tensors;      /* whose raw view is ready */
 	uint64_t tensor_bytes; /* of those */
 	/* Since the mount: */
@@ -140,6 +152,8 @@ struct backing_sums {
 	uint64_t made; /* files */
 	uint64_t made_bytes;
 	uint64_t evicted;
+	uint64_t evicted_for_room; /* of those: others took their room */
+	uint64_t no_room;          /* opens and requests that it did not do for */
 	uint64_t failed;
 };
 

@@ -13,7 +13,8 @@ bool inodes_can_have(const struct inodes *inodes, struct node node,
 {
 	const struct backing_ops *backing = inodes->setup.backings[choice];
 
-	return !inodes->pools[choice].refused && backing->suits(inodes->setup.fs, node);
+	return inodes->sums.by[choice].refused == 0 &&
+	       backing->suits(inodes->setup.fs, node);
 }
 
 bool inodes_begin(struct inodes *inodes, struct inode *inode, enum backing_choice choice,
@@ -22,8 +23,12 @@ bool inodes_begin(struct inodes *inodes, struct inode *inode, enum backing_choic
 	const struct backing_ops *backing = inodes->setup.backings[choice];
 	uint64_t cost = backing->cost(inodes->setup.fs, inode->node);
 
-	if (!inodes_reserve(inodes, choice, cost, to_close))
+	if (!inodes_reserve(inodes, choice, cost, to_close)) {
+		/* Nobody misses what was only predicted. */
+		if (priority != FILL_PREDICTED)
+			inodes->sums.by[choice].no_room++;
 		return false;
+	}
 	if (inode->state == INODE_READY)
 		inodes_give_up(inodes, inode, to_close);
 	inode->choice = choice;
@@ -103,6 +108,13 @@ int inodes_request(struct inodes *inodes, struct node node, enum fill_priority p
 	return r;
 }
 
+void inodes_count_no_room(struct inodes *inodes)
+{
+	(void)pthread_mutex_lock(&inodes->lock);
+	inodes->sums.by[BACKING_RESIDENT].no_room++;
+	(void)pthread_mutex_unlock(&inodes->lock);
+}
+
 /* ---- Making one ---- */
 
 /* Whether the kernel would say the same of any other file of this backing. */
@@ -111,10 +123,20 @@ static bool is_refusal(int err)
 	return err == -EPERM || err == -ELOOP || err == -EOPNOTSUPP;
 }
 
-/* Makes the file and tells the kernel. 0 or a negative errno; `refused` if the kernel
- * will pass through to none like it. */
+bool inodes_refuse(struct inodes *inodes, enum backing_choice choice, int err)
+{
+	if (!is_refusal(err))
+		return false;
+	(void)pthread_mutex_lock(&inodes->lock);
+	inodes->sums.by[choice].refused = err;
+	(void)pthread_mutex_unlock(&inodes->lock);
+	return true;
+}
+
+/* Makes the file and tells the kernel. 0 or a negative errno; `refused` is what the
+ * kernel says, where it will pass through to none like it. */
 static int make_file(const struct inodes *inodes, const struct inode *inode,
-		     struct inode_file *file, bool *refused)
+		     struct inode_file *file, int *refused)
 {
 	const struct inodes_setup *setup = &inodes->setup;
 	const struct backing_ops *backing = setup->backings[inode->choice];
@@ -128,8 +150,8 @@ static int make_file(const struct inodes *inodes, const struct inode *inode,
 		return 0;
 	r = file->id < 0 ? file->id : -EIO;
 	(void)close(file->fd);
-	*refused = is_refusal(r);
-	if (*refused)
+	*refused = is_refusal(r) ? r : 0;
+	if (*refused < 0)
 		log_info("%s: no %s tensors: the kernel does not pass through to them: "
 			 "%s",
 			 setup->fs->mountpoint, backing->name, errtext(r));
@@ -150,11 +172,11 @@ static void become_ready(struct inodes *inodes, struct inode *inode,
 	inodes_list_append(&inodes->pools[inode->choice].closed, inode);
 }
 
-static void become_failed(struct inodes *inodes, struct inode *inode, bool refused)
+static void become_failed(struct inodes *inodes, struct inode *inode, int refused)
 {
 	inodes->sums.by[inode->choice].failed++;
-	if (refused)
-		inodes->pools[inode->choice].refused = true;
+	if (refused < 0)
+		inodes->sums.by[inode->choice].refused = refused;
 	become_idle(inodes, inode);
 }
 
@@ -175,7 +197,7 @@ void inodes_fill(struct inodes *inodes, struct inode *inode)
 	const struct node node = inode->node; /* which does not change, as the choice */
 	struct inode_file *file = calloc(1, sizeof(*file));
 	struct waiter *waiters;
-	bool refused = false;
+	int refused = 0;
 	int id = 0;
 	int r = file ? make_file(inodes, inode, file, &refused) : -ENOMEM;
 

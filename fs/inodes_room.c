@@ -127,8 +127,10 @@ bool inodes_reserve(struct inodes *inodes, enum backing_choice choice, uint64_t 
 {
 	const uint64_t limit = inodes->setup.limit;
 	const uint64_t most_files = inodes->setup.most_files[choice];
+	struct backing_sums *sums = &inodes->sums.by[choice];
 	struct pool *pool = &inodes->pools[choice];
 	struct excess excess = { 0 };
+	uint64_t evicted;
 
 	if (cost > limit || most_files == 0)
 		return false;
@@ -137,7 +139,9 @@ bool inodes_reserve(struct inodes *inodes, enum backing_choice choice, uint64_t 
 	excess.files = above(pool->reserved, most_files - 1);
 	if (!could_be_evicted(inodes, pool, excess))
 		return false;
+	evicted = sums->evicted;
 	(void)evict(inodes, pool, &excess, to_close);
+	sums->evicted_for_room += sums->evicted - evicted;
 	inodes->sums.used += cost;
 	pool->reserved++;
 	return true;

@@ -46,7 +46,6 @@ struct inode {
 struct pool {
 	struct inode *closed; /* READY and not passed through: the oldest use first */
 	uint64_t reserved;    /* files that are ready or being made */
-	bool refused;         /* the kernel does not pass through to such files */
 };
 
 struct inodes {

@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cloneplace.h"
 #include "gpu/gpu.h"
 #include "inodes.h"
 #include "jobs.h"
+#include "metrics.h"
 #include "pins.h"
 #include "predict.h"
 #include "pressure.h"
@@ -117,9 +119,12 @@ static void write_limits(const struct weightfs *fs, struct jsonw *w)
 
 static void write_files(struct jsonw *w, const struct backing_sums *sums)
 {
+	member_u64(w, "most_files", sums->most_files);
 	member_u64(w, "files", sums->files);
 	member_u64(w, "made", sums->made);
 	member_u64(w, "evicted", sums->evicted);
+	member_u64(w, "evicted_for_room", sums->evicted_for_room);
+	member_u64(w, "no_room", sums->no_room);
 	member_u64(w, "failed", sums->failed);
 }
 
@@ -152,37 +157,65 @@ static void write_prediction(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
+/* Why there are no clones; NULL where there are. `text` is what it may be written to. */
+static const char *no_clones(const struct weightfs *fs, bool passthrough,
+			     const struct backing_sums *sums,
+			     char text[static REFUSAL_MAX])
+{
+	int error;
+
+	if (fs->no_clones[0])
+		return fs->no_clones;
+	if (!passthrough || !fs->clones)
+		return "there is no passthrough";
+	if (sums->refused < 0) {
+		refusal_of_registration(&fs->passthrough->privilege, sums->refused, text);
+		return text;
+	}
+	error = cloneplace_error(fs->clones);
+	if (error < 0)
+		refusal_of_clone(error, text);
+	return error < 0 ? text : NULL;
+}
+
 static void write_clones(const struct weightfs *fs, struct jsonw *w, bool passthrough,
 			 const struct backing_sums *sums)
 {
-	bool available = passthrough && fs->clones;
+	char text[REFUSAL_MAX];
+	const char *reason = no_clones(fs, passthrough, sums, text);
 
 	jsonw_key(w, "clone");
 	jsonw_begin_object(w);
 	jsonw_key(w, "available");
-	jsonw_bool(w, available);
-	if (!available)
-		member_string(w, "reason",
-			      fs->no_clones ? fs->no_clones : "there is no passthrough");
-	member_u64(w, "most_files", sums->most_files);
+	jsonw_bool(w, !reason);
+	if (reason)
+		member_string(w, "reason", reason);
 	write_files(w, sums);
 	jsonw_end_object(w);
 }
 
-static void write_backings(const struct weightfs *fs, struct jsonw *w, bool passthrough)
+/* What no other backing has is streamed. */
+static void summarise(const struct weightfs *fs, struct inodes_summary *all)
 {
 	const struct model *model = fs->served->model;
-	struct inodes_summary all = { 0 };
-	struct backing_sums *stream = &all.by[BACKING_STREAM];
+	struct backing_sums *stream = &all->by[BACKING_STREAM];
 
+	*all = (struct inodes_summary){ 0 };
 	if (fs->inodes)
-		inodes_summarise(fs->inodes, &all);
+		inodes_summarise(fs->inodes, all);
 	stream->tensors = model_tensor_count(model);
 	stream->tensor_bytes = model_total_bytes(model);
 	for (unsigned int i = BACKING_STREAM + 1; i < BACKING_CHOICE_COUNT; i++) {
-		stream->tensors -= all.by[i].tensors;
-		stream->tensor_bytes -= all.by[i].tensor_bytes;
+		stream->tensors -= all->by[i].tensors;
+		stream->tensor_bytes -= all->by[i].tensor_bytes;
 	}
+}
+
+static void write_backings(const struct weightfs *fs, struct jsonw *w, bool passthrough)
+{
+	struct inodes_summary all;
+
+	summarise(fs, &all);
 	jsonw_key(w, "backings");
 	jsonw_begin_object(w);
 	for (unsigned int i = BACKING_STREAM; i < BACKING_CHOICE_COUNT; i++)
@@ -283,38 +316,12 @@ void live_write_status(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
-/* The text format of Prometheus, version 0.0.4. */
 static void write_metrics(const struct weightfs *fs, struct strbuf *out)
 {
-	strbuf_add_str(out,
-		       "# HELP weightfs_requests_total Requests of the kernel by kind.\n"
-		       "# TYPE weightfs_requests_total counter\n");
-	for (unsigned int i = 0; i < STATS_REQUEST_COUNT; i++)
-		strbuf_addf(out, "weightfs_requests_total{kind=\"%s\"} %llu\n",
-			    stats_request_name((enum stat_counter)i),
-			    (unsigned long long)stats_sum((enum stat_counter)i));
-	strbuf_addf(
-		out,
-		"# HELP weightfs_read_bytes_total Bytes that reads were answered with.\n"
-		"# TYPE weightfs_read_bytes_total counter\n"
-		"weightfs_read_bytes_total %llu\n"
-		"# HELP weightfs_read_errors_total Reads that failed.\n"
-		"# TYPE weightfs_read_errors_total counter\n"
-		"weightfs_read_errors_total %llu\n",
-		(unsigned long long)stats_sum(STAT_READ_BYTES),
-		(unsigned long long)stats_sum(STAT_READ_ERRORS));
-	strbuf_addf(out,
-		    "# HELP weightfs_tensors Tensors of the mounted model.\n"
-		    "# TYPE weightfs_tensors gauge\n"
-		    "weightfs_tensors %zu\n"
-		    "# HELP weightfs_tensor_bytes Bytes of all tensors.\n"
-		    "# TYPE weightfs_tensor_bytes gauge\n"
-		    "weightfs_tensor_bytes %llu\n"
-		    "# HELP weightfs_uptime_seconds Seconds since the mount.\n"
-		    "# TYPE weightfs_uptime_seconds gauge\n"
-		    "weightfs_uptime_seconds %.3f\n",
-		    model_tensor_count(fs->served->model),
-		    (unsigned long long)model_total_bytes(fs->served->model), uptime(fs));
+	struct inodes_summary all;
+
+	summarise(fs, &all);
+	metrics_write(fs, &all, uptime(fs), out);
 }
 
 static void write_stats(const struct weightfs *fs, struct strbuf *out)

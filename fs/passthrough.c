@@ -51,6 +51,16 @@ void passthrough_unregister(struct passthrough *p, int id)
 	(void)ioctl(fuse_session_fd(p->session), IOC_BACKING_CLOSE, &number);
 }
 
+int passthrough_try(struct passthrough *p, int fd)
+{
+	int id = passthrough_register(p, fd);
+
+	if (id < 0)
+		return id;
+	passthrough_unregister(p, id);
+	return 0;
+}
+
 void passthrough_prepare(struct passthrough *p, struct fuse_session *session)
 {
 	p->wanted = true;
@@ -59,19 +69,11 @@ void passthrough_prepare(struct passthrough *p, struct fuse_session *session)
 	(void)pthread_mutex_init(&p->lock, NULL);
 }
 
-/* Registers a file and takes it back. 0 or a negative errno. */
 static int try_registration(struct passthrough *p)
 {
 	CLEANUP(close_fd) int fd = memfd_create("weightfs probe", MFD_CLOEXEC);
-	int id;
 
-	if (fd < 0)
-		return -errno;
-	id = passthrough_register(p, fd);
-	if (id < 0)
-		return id;
-	passthrough_unregister(p, id);
-	return 0;
+	return fd < 0 ? -errno : passthrough_try(p, fd);
 }
 
 static bool find_out(struct passthrough *p)

@@ -69,6 +69,10 @@ void passthrough_init(struct passthrough *p, struct fuse_conn_info *conn);
  * or -EOPNOTSUPP for file systems that it refuses. Any thread. */
 MUST_CHECK int passthrough_register(struct passthrough *p, int fd);
 
+/* Whether the kernel takes a file: registers it and takes it back. 0 or a negative errno.
+ * Any thread. */
+MUST_CHECK int passthrough_try(struct passthrough *p, int fd);
+
 /* Makes the kernel forget the number. Files that are open through it stay readable. */
 void passthrough_unregister(struct passthrough *p, int id);
 

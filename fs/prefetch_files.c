@@ -59,7 +59,7 @@ static bool is_resident(const struct making *m, const struct entry *e)
 {
 	struct inodes *inodes = m->hints->fs->inodes;
 
-	return inodes_state(inodes, e->node) == INODE_READY &&
+	return inodes && inodes_state(inodes, e->node) == INODE_READY &&
 	       strcmp(inodes_backing_name(inodes, e->node), backing_resident.name) == 0;
 }
 
@@ -96,7 +96,7 @@ static void finish(struct making *m, struct entry *e, enum job_outcome outcome)
 	job_advance(m->job, t->nbytes);
 }
 
-static enum job_outcome outcome_of(int error, uint64_t bytes)
+static enum job_outcome outcome_of(int error)
 {
 	switch (-error) {
 	case EBUSY:
@@ -104,7 +104,7 @@ static enum job_outcome outcome_of(int error, uint64_t bytes)
 	case ENOSPC:
 		return JOB_NO_ROOM;
 	case EOPNOTSUPP:
-		return bytes < BACKING_LEAST_BYTES ? JOB_SMALL : JOB_UNSUITED;
+		return JOB_UNSUITED;
 	default:
 		return JOB_FAILED;
 	}
@@ -115,8 +115,10 @@ static int request(struct making *m, const struct entry *e, uint64_t bytes)
 	int r;
 
 	/* To ask again would make room in vain. */
-	if (bytes >= m->refused_bytes)
+	if (bytes >= m->refused_bytes) {
+		inodes_count_no_room(m->hints->fs->inodes);
 		return -ENOSPC;
+	}
 	r = inodes_request(m->hints->fs->inodes, e->node, FILL_ASKED);
 	if (r == -ENOSPC)
 		m->refused_bytes = bytes;
@@ -132,6 +134,11 @@ static void ask(struct making *m, struct entry *e)
 		finish(m, e, JOB_CHANGED);
 		return;
 	}
+	/* Where all are small, there are no inodes to ask. */
+	if (t->nbytes < BACKING_LEAST_BYTES) {
+		finish(m, e, JOB_SMALL);
+		return;
+	}
 	if (!hold(m, e)) {
 		finish(m, e, JOB_FAILED);
 		return;
@@ -142,7 +149,7 @@ static void ask(struct making *m, struct entry *e)
 	}
 	r = request(m, e, t->nbytes);
 	if (r < 0) {
-		finish(m, e, outcome_of(r, t->nbytes));
+		finish(m, e, outcome_of(r));
 		return;
 	}
 	e->asked = true;
@@ -190,7 +197,7 @@ static void look(struct making *m, struct entry *e)
 	e->asked = false;
 	m->asked--;
 	m->asked_bytes -= t->nbytes;
-	finish(m, e, outcome == JOB_FAILED ? outcome_of(r, t->nbytes) : outcome);
+	finish(m, e, outcome == JOB_FAILED ? outcome_of(r) : outcome);
 }
 
 /* ---- All of them ---- */

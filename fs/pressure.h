@@ -33,8 +33,7 @@ struct pressure_setup {
 };
 
 /* Opens what it looks at; before the sandbox. Borrows what `setup` points to, but
- * `roots` only during the call. 0 or a
- * negative errno. */
+ * `roots` only during the call. 0 or a negative errno. */
 MUST_CHECK int pressure_new(const struct pressure_setup *setup,
 			    struct pressure **pressure);
 

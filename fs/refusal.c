@@ -79,6 +79,33 @@ void refusal_of_registration(const struct privilege *privilege, int err,
 			       errtext(err));
 }
 
+void refusal_of_clone(int err, char text[static REFUSAL_MAX])
+{
+	switch (-err) {
+	case EROFS:
+		put(text, "the model's file system is mounted read-only");
+		break;
+	case EACCES:
+	case EPERM:
+		put(text, "no file can be made beside the model");
+		break;
+	case ENOSPC:
+	case EDQUOT:
+		put(text, "the model's file system is full");
+		break;
+	case EOPNOTSUPP:
+	case ENOTTY:
+	case EXDEV:
+	case EINVAL:
+		put(text, "the model's file system cannot share blocks "
+			  "(XFS and btrfs can)");
+		break;
+	default:
+		(void)snprintf(text, REFUSAL_MAX, "a clone cannot be made: %s",
+			       errtext(err));
+	}
+}
+
 void refusal_of_io_uring(const struct privilege *privilege, int err,
 			 char text[static REFUSAL_MAX])
 {

@@ -30,6 +30,9 @@ void refusal_of_tmpfs(const struct privilege *privilege, int err,
 void refusal_of_registration(const struct privilege *privilege, int err,
 			     char text[static REFUSAL_MAX]);
 
+/* A clone could not be made. */
+void refusal_of_clone(int err, char text[static REFUSAL_MAX]);
+
 /* A ring of io_uring could not be made. */
 void refusal_of_io_uring(const struct privilege *privilege, int err,
 			 char text[static REFUSAL_MAX]);

@@ -187,7 +187,9 @@ static void command_job_start(const struct weightfs *fs, const cJSON *request,
 {
 	struct job_spec spec = { .pattern_count = 0 };
 	const char *wrong = take_spec(request, &spec);
-	const char *no_files = spec.resident ? live_no_passthrough(fs) : NULL;
+	/* That a tensor is too small is what becomes of it, and no failure. */
+	const char *no_files =
+		spec.resident && !fs->all_small ? live_no_passthrough(fs) : NULL;
 	uint64_t id = 0;
 	int r;
 

@@ -129,18 +129,6 @@ static void raise_event(const struct session *s, int event)
 		log_debug("%s: signal the end: %s", s->fs->mountpoint, errtext(errno));
 }
 
-/* INIT was answered, so it can be known: before the first open. */
-static void settle_passthrough(struct weightfs *fs)
-{
-	enum backing_choice choice = fs->options.backing;
-
-	if (fs->passthrough && !passthrough_settle(fs->passthrough) &&
-	    choice != BACKING_AUTO)
-		log_warning("%s: no %s tensors: %s", fs->mountpoint,
-			    options_backing_name(choice),
-			    passthrough_refusal(fs->passthrough));
-}
-
 /* Waits for the first visitor: a thread of its own, because others serve it. A tree that
  * nobody can look at does not stay mounted. */
 static void *finish_start(void *argument)
@@ -157,7 +145,8 @@ static void *finish_start(void *argument)
 		atomic_store(&fs->readahead_bytes, fs->options.readahead_bytes);
 		atomic_store(&fs->readahead_raised, true);
 	}
-	settle_passthrough(fs);
+	/* INIT was answered, so it can be known: before the first open. */
+	backings_settle(fs);
 	if (s->background)
 		leave_terminal(s->null);
 	return NULL;

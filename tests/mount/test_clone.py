@@ -344,13 +344,16 @@ def test_the_number_of_clones_has_a_bound(cloned, xfs, few_descriptors):
         file.close()
 
 
-def expect_streamed(mounted, source):
+CANNOT_SHARE = "the model's file system cannot share blocks (XFS and btrfs can)"
+
+
+def expect_streamed(mounted, source, reason):
     for name, size in SIZES.items():
         path = view_path(mounted, name)
         assert path.read_bytes()[-size:] == data_of(name)
         assert backing(path) == "stream"
     found = status(mounted)["clone"]
-    assert not found["available"] and "cannot share blocks" in found["reason"]
+    assert not found["available"] and found["reason"] == reason
     assert os.listdir(source.parent) == [source.name]
 
 
@@ -360,7 +363,7 @@ def test_where_blocks_cannot_be_shared_tensors_are_streamed(mount, tmp_path_fact
         source = ext4.write(model_bytes())
         folder_time = source.parent.stat().st_mtime_ns
         mounted = mount(source, "backing=clone")
-        expect_streamed(mounted, source)
+        expect_streamed(mounted, source, CANNOT_SHARE)
         assert source.parent.stat().st_mtime_ns == folder_time
         mounted.stop()
     finally:
@@ -372,10 +375,73 @@ def test_on_a_read_only_file_system_tensors_are_streamed(mount, xfs):
     xfs.umount()
     xfs.mount("loop,ro")
     mounted = mount(source, "backing=clone")
-    expect_streamed(mounted, source)
+    expect_streamed(mounted, source, "the model's file system is mounted read-only")
     mounted.stop()
     xfs.umount()
     xfs.mount()
+
+
+def test_where_no_file_can_be_made_tensors_are_streamed(mount, xfs):
+    source = xfs.write(model_bytes(), "immutable/model.safetensors")
+    subprocess.run(["chattr", "+i", source.parent], check=True)
+    try:
+        mounted = mount(source, "backing=clone")
+        expect_streamed(mounted, source, "no file can be made beside the model")
+    finally:
+        subprocess.run(["chattr", "-i", source.parent], check=True)
+
+
+@pytest.fixture
+def overlay(xfs):
+    """A stacked file system whose upper layer could be cloned."""
+    layers = {name: xfs.path / f"overlay-{name}" for name in ("lower", "upper", "work", "merged")}
+    for path in layers.values():
+        path.mkdir()
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o",
+                    ",".join(f"{name}dir={layers[name]}" for name in ("lower", "upper", "work")),
+                    layers["merged"]], check=True)
+    yield layers["merged"]
+    subprocess.run(["umount", layers["merged"]], check=True)
+
+
+def test_clones_that_the_kernel_refuses_are_told_at_the_mount(overlay, tmp_path):
+    reason = "the kernel refuses files of a stacked file system (overlay)"
+    source = overlay / "model.safetensors"
+    source.write_bytes(model_bytes())
+    mnt = tmp_path / "mnt"
+    mnt.mkdir()
+    done = mounting.run_weightfs(source, mnt, "-o", "backing=clone")
+    try:
+        assert done.returncode == 0 and f"no clone tensors: {reason}" in done.stderr
+        mounted = mounting.Mount(source, mnt)
+        assert view_path(mounted, "c.large").read_bytes()[-SIZES["c.large"]:] == data_of("c.large")
+        found = status(mounted)["clone"]
+        assert not found["available"] and found["reason"] == reason
+        assert found["failed"] == 0
+    finally:
+        assert mounting.umount(mnt) == 0
+        mounting.wait_for(lambda: not mounting.daemons_of(mnt))
+
+
+def test_a_full_disk_ends_clones_for_as_long_as_it_is_full(cloned, xfs):
+    mounted = cloned(xfs.write(model_bytes()))
+    filler = xfs.path / "filler"
+    with open(filler, "wb") as file:
+        for size in (MIB, PAGE):
+            with pytest.raises(OSError):
+                while True:
+                    os.write(file.fileno(), bytes(size))
+    os.sync()
+    path = view_path(mounted, "c.large")
+    try:
+        assert path.read_bytes()[-SIZES["c.large"]:] == data_of("c.large")
+        assert backing(path) == "stream" and status(mounted)["clone"]["failed"] > 0
+        assert status(mounted)["clone"]["available"]
+    finally:
+        filler.unlink()
+    os.sync()
+    assert path.read_bytes()[-SIZES["c.large"]:] == data_of("c.large")
+    assert backing(path) == "clone"
 
 
 def test_asking_for_clones_in_vain_is_said(tmp_path, tmp_path_factory):

@@ -388,6 +388,35 @@ def test_what_does_not_fit_is_told_and_pushes_nothing_out(resident):
         assert (sums(mounted)["made"], sums(mounted)["evicted"]) == (2, 0)
 
 
+def test_want_of_room_is_counted_apart_from_what_was_evicted_by_name(resident):
+    mounted = resident("resident_limit=6M")
+    assert ctl("prefetch", mounted.path, "a.odd", "b.next", "--resident").returncode == 0
+    assert ctl("evict", mounted.path, "a.odd").returncode == 0
+    found = sums(mounted)
+    assert (found["evicted"], found["evicted_for_room"], found["no_room"]) == (1, 0, 0)
+    assert ctl("prefetch", mounted.path, "b.large", "--resident").returncode == 1
+    mounted.tensor("b.large").read_bytes()
+    mounted.tensor("a.odd").read_bytes()
+    mounted.tensor("a.odd", "npy").read_bytes()  # takes the room of two
+    found = sums(mounted)
+    assert (found["evicted"], found["evicted_for_room"], found["no_room"]) == (3, 2, 2)
+
+
+def test_the_number_of_resident_files_has_a_bound(mount, tmp_path, monkeypatch):
+    def with_few_descriptors(*args):
+        return subprocess.run(["prlimit", "--nofile=200:200", mounting.WEIGHTFS, *map(str, args)],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    monkeypatch.setattr(mounting, "run_weightfs", with_few_descriptors)
+    model = sparse_model(tmp_path / "model.safetensors", 110, 100000)
+    mounted = mount(model, "backing=resident")
+    if not ctl_json("status", mounted.path)["passthrough"]["available"]:
+        pytest.skip("no passthrough")
+    assert outcomes(ctl_json("prefetch", mounted.path, "*", "--resident", status=1)) == \
+        {"done": 100, "no_room": 10}
+    found = sums(mounted)
+    assert found["most_files"] == found["files"] == 100 and found["no_room"] == 10
+
+
 def test_what_others_left_makes_room(resident):
     mounted = resident("resident_limit=12M")
     mounted.tensor("b.large").read_bytes()
@@ -422,6 +451,20 @@ def test_without_passthrough_there_is_one_sentence(streamed, command):
     done = ctl(name, streamed.path, "*", *options)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(rf"mountctl: {streamed.path}: no tensor can be resident: [^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize("command", [("prefetch", "--resident"), ("pin",), ("pin", "--no-fill"),
+                                     ("unpin",), ("evict",)])
+def test_a_model_of_small_tensors_alone_is_no_failure(resident, mount, tmp_path, command):
+    resident()  # skips where there is no passthrough
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(writers.safetensors([(n, "U8", [1000], bytes(1000)) for n in ("a", "b")]))
+    mounted = mount(model, "backing=resident")
+    name, *options = command
+    found = ctl_json(name, mounted.path, "*", *options)
+    if name in ("prefetch", "pin"):
+        assert outcomes(found) == {"small": 2}
+    assert pinned(mounted) == set() and backings(mounted) == {"a": "stream", "b": "stream"}
 
 
 def test_many_small_files_are_made_at_once(resident, mount, tmp_path):

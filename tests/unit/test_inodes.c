@@ -260,6 +260,20 @@ END_TEST
 
 /* ---- Clones ---- */
 
+START_TEST(what_the_kernel_refuses_beforehand_is_never_made)
+{
+	fake_start(BACKING_CLONE, NO_LIMIT, MANY_CLONES);
+	ck_assert(!inodes_refuse(fake_inodes(), BACKING_CLONE, -ENOMEM));
+	ck_assert_int_eq(clones().refused, 0);
+	ck_assert(inodes_refuse(fake_inodes(), BACKING_CLONE, -ELOOP));
+	ck_assert_int_eq(clones().refused, -ELOOP);
+	ck_assert_int_eq(visit(npy(1)), 0);
+	ck_assert_uint_eq(fake_files(), 0);
+	ck_assert_uint_eq(clones().failed, 0);
+	fake_stop();
+}
+END_TEST
+
 START_TEST(a_clone_is_made_by_who_opens)
 {
 	fake_start(BACKING_CLONE, NO_LIMIT, MANY_CLONES);
@@ -403,6 +417,31 @@ START_TEST(what_is_open_or_pinned_is_not_evicted)
 	ck_assert_int_eq(inodes_pin(fake_inodes(), raw(1), false), 0);
 	ck_assert_uint_eq(fake_summary().pinned, 0);
 	ck_assert_int_gt(visit(raw(3)), 0);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(want_of_room_is_told_from_what_was_asked_for)
+{
+	start_resident(3 * FAKE_MIB, 1);
+	make_ready(raw(1));
+	make_ready(raw(2));
+	ck_assert_int_eq(inodes_evict(fake_inodes(), raw(1)), 0);
+	ck_assert_uint_eq(resident().evicted, 1);
+	ck_assert_uint_eq(resident().evicted_for_room, 0);
+	make_ready(raw(3));
+	ck_assert_uint_eq(resident().evicted, 2);
+	ck_assert_uint_eq(resident().evicted_for_room, 1);
+	ck_assert_int_eq(request(raw(4), FILL_PREDICTED), -ENOSPC);
+	ck_assert_uint_eq(resident().no_room, 0);
+	ck_assert_int_eq(request(raw(4), FILL_ASKED), -ENOSPC);
+	ck_assert_int_eq(visit(raw(4)), 0);
+	inodes_count_no_room(fake_inodes());
+	ck_assert_uint_eq(resident().no_room, 3);
+	/* Less room than before is not what others took. */
+	(void)inodes_set_limit(fake_inodes(), 0);
+	ck_assert_uint_eq(resident().evicted, 3);
+	ck_assert_uint_eq(resident().evicted_for_room, 1);
 	fake_stop();
 }
 END_TEST
@@ -682,6 +721,7 @@ static TCase *clones_case(void)
 {
 	TCase *tcase = tcase_create("clones");
 
+	tcase_add_test(tcase, what_the_kernel_refuses_beforehand_is_never_made);
 	tcase_add_test(tcase, a_clone_is_made_by_who_opens);
 	tcase_add_test(tcase, a_clone_that_fails_is_streamed);
 	tcase_add_test(tcase, auto_clones_what_is_large_enough);
@@ -699,6 +739,7 @@ static TCase *room_case(void)
 
 	tcase_add_test(tcase, the_file_that_was_used_longest_ago_makes_room);
 	tcase_add_test(tcase, what_is_open_or_pinned_is_not_evicted);
+	tcase_add_test(tcase, want_of_room_is_told_from_what_was_asked_for);
 	tcase_add_test(tcase, nothing_is_evicted_for_what_would_not_fit);
 	tcase_add_test(tcase, a_pin_outlives_the_file);
 	tcase_add_test(tcase, evicting_what_has_no_file_is_fine);

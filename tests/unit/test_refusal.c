@@ -97,6 +97,29 @@ START_TEST(an_old_kernel_is_told_from_one_built_without)
 }
 END_TEST
 
+START_TEST(reasons_for_having_no_clones_are_told_apart)
+{
+	static const struct {
+		int err;
+		const char *text;
+	} reasons[] = {
+		{ -EROFS, "the model's file system is mounted read-only" },
+		{ -EACCES, "no file can be made beside the model" },
+		{ -EPERM, "no file can be made beside the model" },
+		{ -ENOSPC, "the model's file system is full" },
+		{ -EDQUOT, "the model's file system is full" },
+		{ -ENOTTY,
+		  "the model's file system cannot share blocks (XFS and btrfs can)" },
+		{ -EMFILE, "a clone cannot be made: too many open files" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+		refusal_of_clone(reasons[i].err, text);
+		ck_assert_str_eq(text, reasons[i].text);
+	}
+}
+END_TEST
+
 static TCase *words_case(void)
 {
 	TCase *tcase = tcase_create("words");
@@ -110,6 +133,7 @@ static TCase *words_case(void)
 	tcase_add_test(tcase, a_registration_needs_the_first_user_namespace);
 	tcase_add_test(tcase, a_registration_tells_stacked_from_unsuited_file_systems);
 	tcase_add_test(tcase, an_old_kernel_is_told_from_one_built_without);
+	tcase_add_test(tcase, reasons_for_having_no_clones_are_told_apart);
 	return tcase;
 }
 
