@@ -464,7 +464,7 @@ def test_ls_takes_shell_patterns(mounted):
 def test_ls_names_a_pattern_that_matches_nothing(mounted):
     done = ctl("ls", mounted.path, "layers", "*.scale")
     assert done.returncode == 1
-    assert done.stderr == "mountctl: layers: no tensor has such a name\n"
+    assert done.stderr == "mountctl: 'layers': no tensor has such a name\n"
     assert "model.scale" in done.stdout
 
 
@@ -560,6 +560,7 @@ def test_colours_only_on_a_terminal_without_no_color(mounted):
 
 def test_a_terminal_gets_the_totals(mounted):
     assert "14 tensors, 1.5 KiB" in on_terminal("ls", mounted.path, NO_COLOR="1")
+    assert "\n1 tensor, 8 B\r\n" in on_terminal("ls", mounted.path, "model.scale", NO_COLOR="1")
 
 
 # ---- info ----
