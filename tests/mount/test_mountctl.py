@@ -424,9 +424,19 @@ def test_status_counts_reads(mounted):
 def test_status_for_people_has_sections(mounted):
     text = ctl("status", mounted.path).stdout
     assert [line for line in text.splitlines() if not line.startswith(" ")] == \
-        ["model", "backing", "reads", "options", "daemon"]
+        ["model", "backing of tensors/", "reads", "options", "daemon"]
     assert f"{mounted.pid}" in text and "14 tensors" in text
+    assert "  source cache keep\n" in text
     assert "\033" not in text
+
+
+def test_status_for_people_names_options_that_were_chosen(mount, source):
+    text = ctl("status", mount(source, "backing=stream", "source_cache=drop").path).stdout
+    assert "  source cache drop\n" in text
+    assert "  passthrough  none: the option backing=stream is set\n" in text
+    # Without passthrough there is no memory that could fill, and nothing is predicted.
+    for line in ("memory", "clones", "prediction"):
+        assert f"  {line} " not in text
 
 
 def test_status_refuses_other_paths(tmp_path):

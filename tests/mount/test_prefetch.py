@@ -460,6 +460,42 @@ def test_many_small_files_are_made_at_once(resident, mount, tmp_path):
     assert sums(mounted)["files"] == 2000
 
 
+# ---- what the status says of it to people ----
+
+
+def status_lines(mounted):
+    """label -> text, of the lines that are about backings and files."""
+    text = ctl("status", mounted.path).stdout
+    lines = text.split("backing of tensors/\n")[1].split("\nreads\n")[0].splitlines()
+    return {line[2:14].strip(): line[15:] for line in lines}
+
+
+def test_files_of_other_views_are_seen_in_the_status(resident):
+    mounted = resident("resident_limit=30M")
+    ctl("prefetch", mounted.path, "*", "--resident", "--view", "npy")
+    ctl("pin", mounted.path, "b.large", "--view", "npy")
+    found = status_lines(mounted)
+    assert found["stream"] == "4 tensors, 14.0 MiB" and found["resident"] == "0 tensors, 0 B"
+    assert re.fullmatch(r"14\.\d MiB of 30\.0 MiB, 3 files, 1 pinned", found["memory"])
+    assert found["clones"] == "none: the option backing=resident is set"
+    assert "prediction" not in found
+    ctl("prefetch", mounted.path, "a.odd", "--resident")
+    assert status_lines(mounted)["resident"] == "1 tensor, 3.0 MiB"
+
+
+def test_a_limit_of_nothing_is_seen_in_the_status(resident):
+    assert status_lines(resident("resident_limit=0"))["memory"] == "0 B of 0 B, 0 files, 0 pinned"
+
+
+def test_what_was_predicted_is_seen_in_the_status_of_auto(resident, mount, source):
+    resident()  # skips where there is no passthrough
+    mounted = mount(source, "backing=auto")
+    found = status_lines(mounted)
+    assert found["prediction"] == "0 tensors, 0 of them opened"
+    clone = ctl_json("status", mounted.path)["clone"]
+    assert found["clones"] == ("0 files" if clone["available"] else f"none: {clone['reason']}")
+
+
 # ---- pin and unpin ----
 
 
