@@ -187,7 +187,8 @@ static void add_result(struct strbuf *out, const struct request *request, struct
 			add_work(out, file_bytes, "made", seconds);
 	} else if (json_is_true(json_get(job, "resident"))) {
 		strbuf_add_str(out, " resident");
-		add_work(out, file_bytes, "made", seconds);
+		if (file_bytes > 0)
+			add_work(out, file_bytes, "made", seconds);
 	} else {
 		strbuf_add_str(out, " in the page cache");
 		if (known)

@@ -364,6 +364,17 @@ def test_prefetch_makes_raw_views_resident(resident):
     assert outcomes(again) == {"already": 3, "small": 1} and again["file_bytes"] == 0
 
 
+@pytest.mark.parametrize("command, what", [(("prefetch", "--resident"), "resident"),
+                                           (("pin",), "resident and pinned")])
+def test_only_small_tensors_are_no_failure(resident, command, what):
+    name, *options = command
+    mounted = resident()
+    done = ctl(name, mounted.path, "a.small", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{mounted.path}: 0 files, 0 B {what}; " \
+        "1 file too small for memory of its own, streamed\n"
+
+
 @pytest.mark.parametrize("views", [("--view", "npy,safetensors"),
                                    ("--view", "npy", "--view", "safetensors")])
 def test_prefetch_makes_other_views_resident(resident, views):
