@@ -44,6 +44,14 @@ def test_each_mount_option_is_in_the_man_page():
     assert [n for n in names if not re.search(rf"^\.It .*\bCm {n}\b", MAN_WEIGHTFS, re.M)] == []
 
 
+def test_each_backing_is_in_the_table_and_in_the_man_page():
+    names = re.search(r"\bbacking=([a-z|]+)", output("weightfs", "--help"))[1].split("|")
+    listed = [row[0] for row in
+              table("README.md", "backing=", "a tensor's bytes come from", "takes", "good for")]
+    assert sorted(listed) == sorted(names)
+    assert [n for n in names if f"\n.It Cm {n}\n" not in MAN_WEIGHTFS] == []
+
+
 def commands():
     listed = output("mountctl", "--help").split("commands:")[1].split("options:")[0]
     return [name for name in re.findall(r"^ {2}(\w+)", listed, re.M) if name != "help"]
