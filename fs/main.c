@@ -18,6 +18,10 @@
 
 #define EXIT_USAGE 2
 
+/* Columns of --help, and where its second column begins. */
+#define HELP_WIDTH  80
+#define HELP_INDENT 17
+
 struct arguments {
 	const char *source;
 	const char *mountpoint;
@@ -28,11 +32,30 @@ struct arguments {
 	bool probe;
 };
 
-static void print_help(void)
+/* The options of -o, one behind the other, in lines that fit a terminal. */
+static void print_options(void)
 {
 	char names[512];
+	char *rest = names;
+	char *name;
+	size_t column = 0;
 
 	options_list(names, sizeof(names));
+	while ((name = strsep(&rest, " "))) {
+		size_t len = strlen(name);
+
+		if (column > 0 && column + 1 + len > HELP_WIDTH - HELP_INDENT) {
+			(void)printf("\n%*s", HELP_INDENT, "");
+			column = 0;
+		}
+		(void)printf("%s%s", column > 0 ? " " : "", name);
+		column += len + (column > 0 ? 1 : 0);
+	}
+	(void)printf("\n");
+}
+
+static void print_help(void)
+{
 	(void)printf(
 		"usage: weightfs SOURCE MOUNTPOINT [-o OPTION,...] [-f] [-d]\n"
 		"       weightfs --describe SOURCE\n"
@@ -41,14 +64,14 @@ static void print_help(void)
 		"Mounts a model (safetensors, GGUF) as a directory tree in which every tensor\n"
 		"is a file. Returns when the tree can be used.\n"
 		"\n"
-		"  -o OPTION,...  %s\n"
-		"  -f             stay in the foreground\n"
-		"  -d             log every request; implies -f\n"
-		"  --describe     print model and metadata as JSON, mount nothing\n"
-		"  --probe        print what this machine gives to mounts as JSON\n"
-		"  --help         print this text\n"
-		"  --version      print the versions of weightfs and libfuse\n",
-		names);
+		"  -o OPTION,...  ");
+	print_options();
+	(void)printf("  -f             stay in the foreground\n"
+		     "  -d             log every request; implies -f\n"
+		     "  --describe     print model and metadata as JSON, mount nothing\n"
+		     "  --probe        print what this machine gives to mounts as JSON\n"
+		     "  --help         print this text\n"
+		     "  --version      print the versions of weightfs and libfuse\n");
 }
 
 /* Which libfuse it is decides how passthrough is done: the loaded one may be newer. */

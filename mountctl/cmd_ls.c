@@ -157,7 +157,7 @@ static int complain_of_unused(char **patterns, const bool *used)
 		if (used[i])
 			continue;
 		r = -ENOENT;
-		(void)text_error(patterns[i], "no tensor has such a name", 0);
+		tensors_complain_of_pattern(patterns[i]);
 	}
 	return r;
 }
@@ -250,6 +250,18 @@ static void add_row(struct table *table, const struct tensor_entry *tensor,
 		add_place(table, tensor);
 	}
 }
+
+static void print_totals(size_t count, uint64_t bytes)
+{
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	char size[SIZE_TEXT_MAX];
+
+	text_add_count(&line, count, "tensor");
+	strbuf_addf(&line, ", %s", size_format(bytes, size));
+	(void)printf("%s%s%s\n", text_style(TEXT_DIM), line.data ? line.data : "",
+		     text_style(TEXT_PLAIN));
+}
+
 static int print_table(const struct tensors *tensors, const struct backings *backings,
 		       bool long_format)
 {
@@ -259,7 +271,6 @@ static int print_table(const struct tensors *tensors, const struct backings *bac
 		{ "OFFSET", true }, { "FILE", false },
 	};
 	CLEANUP(table_fini) struct table table;
-	char size[SIZE_TEXT_MAX];
 	uint64_t bytes = 0;
 	int r;
 
@@ -271,9 +282,7 @@ static int print_table(const struct tensors *tensors, const struct backings *bac
 	}
 	r = table_print(&table, 0);
 	if (r == 0 && text_is_terminal())
-		(void)printf("%s%zu tensors, %s%s\n", text_style(TEXT_DIM),
-			     tensors->count, size_format(bytes, size),
-			     text_style(TEXT_PLAIN));
+		print_totals(tensors->count, bytes);
 	return r;
 }
 

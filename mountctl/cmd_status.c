@@ -27,6 +27,18 @@ static void line_string(const char *label, struct json string)
 		line_text(label, text ? text : "");
 }
 
+static void line_buffer(const char *label, const struct strbuf *text)
+{
+	line_text(label, text->data ? text->data : "");
+}
+
+static void print_refusal(const char *label, struct json reason)
+{
+	CLEANUP(free_ptr) char *text = json_dup_printable(reason);
+
+	(void)printf("  %-12s none: %s\n", label, text ? text : "?");
+}
+
 static void line_count(const char *label, uint64_t count)
 {
 	(void)printf("  %-12s %" PRIu64 "\n", label, count);
@@ -84,29 +96,90 @@ static void print_backings(struct json backings)
 	struct json name;
 	struct json backing;
 
-	title("backing");
+	title("backing of tensors/");
 	while (json_next(&iter, &name, &backing)) {
 		CLEANUP(free_ptr) char *label = json_dup_printable(name);
+		CLEANUP(strbuf_fini) struct strbuf line = { 0 };
 		char size[SIZE_TEXT_MAX];
 
-		(void)printf("  %-12s %" PRIu64 " tensors, %s\n", label ? label : "",
-			     json_u64(json_get(backing, "tensors")),
-			     size_format(json_u64(json_get(backing, "bytes")), size));
+		text_add_count(&line, json_u64(json_get(backing, "tensors")), "tensor");
+		strbuf_addf(&line, ", %s",
+			    size_format(json_u64(json_get(backing, "bytes")), size));
+		line_buffer(label ? label : "", &line);
 	}
 }
 
+/* Files of all views, unlike the table above. */
 static void print_resident(struct json resident)
 {
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	uint64_t limit = json_u64(json_get(resident, "limit"));
+	uint64_t effective = json_u64(json_get(resident, "effective_limit"));
 	char used[SIZE_TEXT_MAX];
-	char limit[SIZE_TEXT_MAX];
+	char text[SIZE_TEXT_MAX];
 
-	if (json_u64(json_get(resident, "limit")) == 0)
+	strbuf_addf(&line, "%s of %s",
+		    size_format(json_u64(json_get(resident, "used")), used),
+		    size_format(effective, text));
+	if (effective < limit)
+		strbuf_addf(&line, " (limit %s: memory is short)",
+			    size_format(limit, text));
+	strbuf_add_str(&line, ", ");
+	text_add_count(&line, json_u64(json_get(resident, "files")), "file");
+	strbuf_addf(&line, ", %" PRIu64 " pinned",
+		    json_u64(json_get(resident, "pinned")));
+	line_buffer("memory", &line);
+}
+
+static void print_pressure(uint64_t events)
+{
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+
+	if (events == 0)
 		return;
-	(void)printf("  %-12s %s of %s, %" PRIu64 " files, %" PRIu64 " pinned\n",
-		     "memory", size_format(json_u64(json_get(resident, "used")), used),
-		     size_format(json_u64(json_get(resident, "limit")), limit),
-		     json_u64(json_get(resident, "files")),
-		     json_u64(json_get(resident, "pinned")));
+	strbuf_add_str(&line, "short ");
+	text_add_count(&line, events, "time");
+	strbuf_add_str(&line, " since mounted");
+	line_buffer("", &line);
+}
+
+static void print_clones(struct json clone)
+{
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+
+	if (json_type(clone) != JSON_OBJECT)
+		return;
+	if (json_is_true(json_get(clone, "available"))) {
+		text_add_count(&line, json_u64(json_get(clone, "files")), "file");
+		line_buffer("clones", &line);
+	} else {
+		print_refusal("clones", json_get(clone, "reason"));
+	}
+}
+
+static void print_prediction(struct json prediction)
+{
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+
+	text_add_count(&line, json_u64(json_get(prediction, "predicted")), "tensor");
+	strbuf_addf(&line, ", %" PRIu64 " of them opened",
+		    json_u64(json_get(prediction, "hits")));
+	line_buffer("prediction", &line);
+}
+
+/* Where the kernel reads files of ours. Without them there is one reason for all, which
+ * stands with the options. */
+static void print_files(struct json status)
+{
+	struct json resident = json_get(status, "resident");
+
+	if (!json_is_true(json_get(json_get(status, "passthrough"), "available")))
+		return;
+	print_resident(resident);
+	print_pressure(json_u64(json_get(resident, "pressure_events")));
+	print_clones(json_get(status, "clone"));
+	if (json_equals(json_get(json_get(status, "options"), "backing"), "auto"))
+		print_prediction(json_get(status, "prediction"));
 }
 
 /* What people asked for that is not done yet. */
@@ -199,13 +272,6 @@ static void print_sandbox(struct json sandbox)
 	(void)printf("%s\n", first ? "none" : "");
 }
 
-static void print_refusal(struct json reason)
-{
-	CLEANUP(free_ptr) char *text = json_dup_printable(reason);
-
-	(void)printf("  %-12s none: %s\n", "passthrough", text ? text : "?");
-}
-
 static void print_options(struct json status)
 {
 	struct json options = json_get(status, "options");
@@ -217,6 +283,7 @@ static void print_options(struct json status)
 	line_string("backing", json_get(options, "backing"));
 	line_count("threads", json_u64(json_get(options, "threads")));
 	line_size("read-ahead", json_u64(json_get(readahead, "bytes")));
+	line_string("source cache", json_get(options, "source_cache"));
 	line_text("allow_other",
 		  json_is_true(json_get(options, "allow_other")) ? "yes" : "no");
 	(void)printf("  %-12s %" PRIu64 ":%" PRIu64 "\n", "owner",
@@ -225,7 +292,7 @@ static void print_options(struct json status)
 	if (json_is_true(json_get(passthrough, "available")))
 		line_text("passthrough", "available");
 	else
-		print_refusal(json_get(passthrough, "reason"));
+		print_refusal("passthrough", json_get(passthrough, "reason"));
 	line_string("gpu driver", json_get(gpu, "driver"));
 }
 
@@ -250,7 +317,7 @@ static enum command_result show(struct json status, bool json)
 	}
 	print_model(status);
 	print_backings(json_get(status, "backings"));
-	print_resident(json_get(status, "resident"));
+	print_files(status);
 	print_jobs(json_get(status, "jobs"));
 	print_reads(status);
 	print_options(status);

@@ -50,14 +50,24 @@ static uint64_t memory_total(const struct machine *m)
 	return machine_read_field(m, "/proc/meminfo", "MemTotal", &kib) ? kib << 10 : 0;
 }
 
+static bool probe_is_ok(const struct machine *m, const char *name)
+{
+	return json_is_true(json_get(json_get(m->probe, name), "ok"));
+}
+
 static void find_memory(const struct machine *m, struct finding *f)
 {
 	uint64_t limit = json_u64(json_get(m->probe, "resident_limit"));
 	char total_text[SIZE_TEXT_MAX];
 	char limit_text[SIZE_TEXT_MAX];
 
-	FOUND(f, "%s, of which resident tensors take up to %s unless told otherwise",
-	      size_format(memory_total(m), total_text), size_format(limit, limit_text));
+	FOUND(f, "%s", size_format(memory_total(m), total_text));
+	if (probe_is_ok(m, "huge_pages") && probe_is_ok(m, "passthrough"))
+		FOUND(f,
+		      ", of which resident tensors take up to %s unless told otherwise",
+		      size_format(limit, limit_text));
+	else
+		FOUND(f, "; no tensor can be resident here");
 }
 
 const struct check check_memory = {

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "mountctl/doctor.h"
+#include "mountctl/text.h"
 #include "util/size.h"
 
 static void find_files(const struct machine *m, struct finding *f)
@@ -44,7 +45,8 @@ static void find_backing(const struct machine *m, struct finding *f)
 		strbuf_add_str(&f->value, between);
 		between = ", ";
 		json_add_string(&f->value, name);
-		FOUND(f, " %" PRIu64 " tensors", json_u64(json_get(sums, "tensors")));
+		strbuf_add_char(&f->value, ' ');
+		text_add_count(&f->value, json_u64(json_get(sums, "tensors")), "tensor");
 	}
 }
 
@@ -55,7 +57,14 @@ const struct check check_mount_backing = {
 	.run = find_backing,
 };
 
-/* What this machine could do, and this mount does not, was chosen so. */
+/* Whether the mount was asked for this backing alone. What it does without for that
+ * reason is no lack. */
+static bool chosen(const struct machine *m, const char *backing)
+{
+	return json_equals(json_get(json_get(m->status, "options"), "backing"), backing);
+}
+
+/* What this machine could do, and this mount does not, has to do with the model. */
 static void find_passthrough(const struct machine *m, struct finding *f)
 {
 	struct json passthrough = json_get(m->status, "passthrough");
@@ -65,6 +74,8 @@ static void find_passthrough(const struct machine *m, struct finding *f)
 		return;
 	}
 	json_add_string(&f->value, json_get(passthrough, "reason"));
+	if (chosen(m, "stream"))
+		return;
 	if (json_is_true(json_get(json_get(m->probe, "passthrough"), "ok")) &&
 	    !machine_remedy(f))
 		finding_set(f, MARK_HINT, "all tensors of this mount are streamed", NULL);
@@ -93,9 +104,12 @@ static void find_clones(const struct machine *m, struct finding *f)
 		FOUND(f, "tensors can share the blocks of the model file");
 	} else {
 		json_add_string(&f->value, json_get(clone, "reason"));
-		finding_set(f, MARK_HINT,
-			    "no tensor of this mount is mapped from the disk's own pages",
-			    NULL);
+		if (!chosen(m, "stream") && !chosen(m, "resident"))
+			finding_set(
+				f, MARK_HINT,
+				"no tensor of this mount is mapped from the disk's own "
+				"pages",
+				NULL);
 	}
 }
 
@@ -125,11 +139,42 @@ const struct check check_mount_readahead = {
 	.run = find_readahead,
 };
 
+/* What keeps more from being resident; evictions that somebody asked for do not. Each
+ * reason has advice of its own, so the one that is in force now comes first. */
+static void judge_memory(struct json resident, struct finding *f)
+{
+	uint64_t files = json_u64(json_get(resident, "files"));
+	uint64_t most_files = json_u64(json_get(resident, "most_files"));
+
+	if (json_u64(json_get(resident, "effective_limit")) <
+	    json_u64(json_get(resident, "limit")))
+		finding_set(f, MARK_HINT,
+			    "memory is short: resident tensors give way to others",
+			    "end what takes the memory, or give the machine or the "
+			    "control group more");
+	else if (most_files > 0 && files >= most_files)
+		finding_set(f, MARK_HINT,
+			    "no more files can be resident, however small they are",
+			    "mount with a higher hard limit of open files: ulimit -Hn, "
+			    "or LimitNOFILE= of a service");
+	else if (json_u64(json_get(resident, "evicted_for_room")) > 0 ||
+		 json_u64(json_get(resident, "no_room")) > 0)
+		finding_set(f, MARK_HINT,
+			    "what was evicted is made anew when it is opened, and what "
+			    "found no room is streamed",
+			    "mount with a larger -o resident_limit= if there is memory");
+	else if (json_u64(json_get(resident, "pressure_events")) > 0)
+		finding_set(f, MARK_HINT,
+			    "memory was short for a while, and closed tensors gave way",
+			    NULL);
+}
+
+/* A daemon that does not count something leaves it out, which reads as 0. */
 static void find_memory(const struct machine *m, struct finding *f)
 {
 	struct json resident = json_get(m->status, "resident");
 	uint64_t limit = json_u64(json_get(resident, "limit"));
-	uint64_t evicted = json_u64(json_get(resident, "evicted"));
+	uint64_t events = json_u64(json_get(resident, "pressure_events"));
 	char used_text[SIZE_TEXT_MAX];
 	char limit_text[SIZE_TEXT_MAX];
 
@@ -137,13 +182,20 @@ static void find_memory(const struct machine *m, struct finding *f)
 		FOUND(f, "nothing is resident");
 		return;
 	}
-	FOUND(f, "%s of %s in use, %" PRIu64 " files evicted since the mount",
+	FOUND(f, "%s of %s in use, ",
 	      size_format(json_u64(json_get(resident, "used")), used_text),
-	      size_format(limit, limit_text), evicted);
-	if (evicted > 0)
-		finding_set(f, MARK_HINT,
-			    "evicted tensors are made anew when they are opened",
-			    "mount with a larger -o resident_limit= if there is memory");
+	      size_format(limit, limit_text));
+	text_add_count(&f->value, json_u64(json_get(resident, "files")), "file");
+	FOUND(f,
+	      "; since the mount %" PRIu64 " evicted for want of room, %" PRIu64
+	      " refused for it",
+	      json_u64(json_get(resident, "evicted_for_room")),
+	      json_u64(json_get(resident, "no_room")));
+	if (events > 0) {
+		FOUND(f, ", memory short ");
+		text_add_count(&f->value, events, "time");
+	}
+	judge_memory(resident, f);
 }
 
 const struct check check_mount_memory = {

@@ -42,11 +42,11 @@ static const struct file_system file_systems[] = {
 };
 
 /* Puts the path of the first regular file of a directory that is not empty into `file`. 0
- * or a negative errno. */
+ * or a negative errno, -ENODATA where there is no such file. */
 static int find_file(const char *dir, char *file)
 {
 	struct dirent *entry;
-	int r = -ENOENT;
+	int r = -ENODATA;
 	struct stat st;
 	DIR *list = opendir(dir);
 
@@ -111,7 +111,10 @@ static const struct file_system *find_file_system(int fd)
 
 static void cannot_read(struct finding *f, int err)
 {
-	FOUND(f, "cannot be read: %s", errtext(err));
+	if (err == -ENODATA)
+		FOUND(f, "holds no model");
+	else
+		FOUND(f, "cannot be read: %s", errtext(err));
 	finding_set(f, MARK_MISSING, "the model cannot be mounted", NULL);
 }
 

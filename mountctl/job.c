@@ -8,6 +8,7 @@
 #include "ctl_proto.h"
 #include "mountctl/daemon.h"
 #include "mountctl/progress.h"
+#include "mountctl/tensors.h"
 #include "mountctl/text.h"
 #include "util/log.h"
 #include "util/size.h"
@@ -130,12 +131,6 @@ static uint64_t outcome_u64(struct json job, const char *outcome, const char *me
 	return json_u64(json_get(json_get(json_get(job, "outcomes"), outcome), member));
 }
 
-/* "12 files" */
-static void add_count(struct strbuf *out, uint64_t count, const char *unit)
-{
-	strbuf_addf(out, "%" PRIu64 " %s%s", count, unit, count == 1 ? "" : "s");
-}
-
 static void add_size(struct strbuf *out, uint64_t bytes)
 {
 	char text[SIZE_TEXT_MAX];
@@ -166,7 +161,7 @@ static void add_work(struct strbuf *out, uint64_t bytes, const char *what, doubl
 	strbuf_add_str(out, "/s)");
 }
 
-static void add_result(struct strbuf *out, struct json job)
+static void add_result(struct strbuf *out, const struct request *request, struct json job)
 {
 	struct json command = json_get(job, "command");
 	bool known = json_type(json_get(job, "cache_bytes")) == JSON_NUMBER;
@@ -186,12 +181,14 @@ static void add_result(struct strbuf *out, struct json job)
 	} else if (json_equals(command, "unpin")) {
 		strbuf_add_str(out, " unpinned");
 	} else if (json_equals(command, "pin")) {
-		strbuf_add_str(out, " pinned");
+		strbuf_add_str(out,
+			       request->no_fill ? " pinned" : " resident and pinned");
 		if (file_bytes > 0)
 			add_work(out, file_bytes, "made", seconds);
 	} else if (json_is_true(json_get(job, "resident"))) {
 		strbuf_add_str(out, " resident");
-		add_work(out, file_bytes, "made", seconds);
+		if (file_bytes > 0)
+			add_work(out, file_bytes, "made", seconds);
 	} else {
 		strbuf_add_str(out, " in the page cache");
 		if (known)
@@ -199,7 +196,32 @@ static void add_result(struct strbuf *out, struct json job)
 	}
 }
 
-static void print_summary(const char *mountpoint, struct json job)
+/* What was pinned all the same, though there is no file yet that the pin would keep. */
+static void add_later_pins(struct strbuf *out, struct json job)
+{
+	static const struct {
+		const char *outcome;
+		const char *words;
+	} table[] = {
+		{ "no_room", "pinned for when there is room" },
+		{ "open", "pinned for when closed" },
+	};
+
+	if (!json_equals(json_get(job, "command"), "pin"))
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+		uint64_t count = outcome_u64(job, table[i].outcome, "count");
+
+		if (count == 0)
+			continue;
+		strbuf_add_str(out, "; ");
+		text_add_count(out, count, unit_of(job));
+		strbuf_addf(out, " %s", table[i].words);
+	}
+}
+
+static void print_summary(const struct request *request, const char *mountpoint,
+			  struct json job)
 {
 	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
 	bool is_unpin = json_equals(json_get(job, "command"), "unpin");
@@ -212,14 +234,16 @@ static void print_summary(const char *mountpoint, struct json job)
 	bytes += is_unpin ? 0 : outcome_u64(job, "already", "bytes");
 	text_escape(&line, mountpoint, strlen(mountpoint));
 	strbuf_add_str(&line, ": ");
-	add_count(&line, count, unit_of(job));
+	text_add_count(&line, count, unit_of(job));
 	strbuf_add_str(&line, ", ");
 	add_size(&line, bytes);
-	add_result(&line, job);
+	add_result(&line, request, job);
+	add_later_pins(&line, job);
 	if (small > 0) {
 		strbuf_add_str(&line, "; ");
-		add_count(&line, small, unit_of(job));
-		strbuf_add_str(&line, " too small for memory of their own, streamed");
+		text_add_count(&line, small, unit_of(job));
+		strbuf_addf(&line, " too small for memory of %s own, streamed",
+			    small == 1 ? "its" : "their");
 	}
 	(void)printf("%s\n", line.data ? line.data : "");
 }
@@ -259,7 +283,8 @@ static const char *words_of(struct json job, struct json outcome)
 
 	if (json_equals(outcome, "no_room"))
 		return json_is_true(json_get(job, "resident"))
-			       ? "no room within resident_limit"
+			       ? "no room within resident_limit or the limit of open "
+				 "files"
 			       : "not enough memory";
 	for (size_t i = 0; i < ARRAY_LEN(table); i++)
 		if (json_equals(outcome, table[i].outcome))
@@ -283,7 +308,7 @@ static bool complain_of_outcomes(const char *mountpoint, struct json job)
 			continue;
 		ok = false;
 		strbuf_addf(&what, "%s: ", words);
-		add_count(&what, json_u64(json_get(tally, "count")), unit_of(job));
+		text_add_count(&what, json_u64(json_get(tally, "count")), unit_of(job));
 		strbuf_add_str(&what, ", ");
 		add_size(&what, json_u64(json_get(tally, "bytes")));
 		add_examples(&what, tally);
@@ -304,8 +329,7 @@ static bool complain_of_job(const char *mountpoint, struct json job)
 		CLEANUP(strbuf_fini) struct strbuf raw = { 0 };
 
 		json_add_string(&raw, pattern);
-		(void)text_error(raw.data ? raw.data : "", "no tensor has such a name",
-				 0);
+		tensors_complain_of_pattern(raw.data ? raw.data : "");
 		ok = false;
 	}
 	if (error && *error != '\0') {
@@ -324,7 +348,7 @@ static enum command_result show(const struct request *request, const char *mount
 	if (request->json)
 		(void)printf("%.*s\n", (int)job.len, job.at);
 	else if (matched)
-		print_summary(mountpoint, job);
+		print_summary(request, mountpoint, job);
 	ok = complain_of_outcomes(mountpoint, job) && matched &&
 	     json_equals(json_get(job, "state"), "done");
 	return command_finish() == COMMAND_DONE && ok ? COMMAND_DONE : COMMAND_FAILED;
@@ -433,7 +457,8 @@ static enum command_result run_job(const struct request *request,
 	struct json reply = { 0 };
 	int r;
 
-	progress_init(&progress, !request->json);
+	/* The bytes that are given up say nothing of a speed. */
+	progress_init(&progress, !request->json, request->command != &command_evict);
 	r = wait_for_job(&waiting, &progress, &text, &reply);
 	if (r == 0)
 		status = show(request, peer->mountpoint, json_get(reply, "job"));
@@ -486,6 +511,11 @@ static enum command_result run_on_mount(const struct request *request)
 	mount = absolute ? mounts_containing(&mounts, absolute, &below) : NULL;
 	if (!mount) {
 		(void)text_error(request->mountpoint, "not a weightfs mount", 0);
+		return COMMAND_FAILED;
+	}
+	/* Patterns match names of the whole model: a directory would not limit them. */
+	if (*below != '\0') {
+		(void)text_error(request->mountpoint, TENSORS_NO_MODEL, 0);
 		return COMMAND_FAILED;
 	}
 	if (daemon_require(mount, &answer) < 0)

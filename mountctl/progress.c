@@ -14,9 +14,12 @@
 /* The rate is an average in which what is older than this has little weight. */
 #define RATE_S 3.0
 
-void progress_init(struct progress *progress, bool wanted)
+void progress_init(struct progress *progress, bool wanted, bool rated)
 {
-	*progress = (struct progress){ .shown = wanted && text_is_terminal() };
+	*progress = (struct progress){
+		.shown = wanted && text_is_terminal(),
+		.rated = rated,
+	};
 	(void)clock_gettime(CLOCK_MONOTONIC, &progress->last);
 }
 
@@ -132,7 +135,8 @@ void progress_update(struct progress *progress, uint64_t done, uint64_t total)
 
 	if (!progress->shown)
 		return;
-	measure_rate(progress, done);
+	if (progress->rated)
+		measure_rate(progress, done);
 	progress->done = done < total ? done : total;
 	progress->total = total;
 	if (total == 0)

@@ -10,6 +10,7 @@
 
 struct progress {
 	bool shown; /* stdout is a terminal, and a line is wanted */
+	bool rated; /* bytes a second and the time left are worth showing */
 	uint64_t done;
 	uint64_t total;
 	double rate; /* bytes a second, of the last few seconds; 0 if unknown */
@@ -17,8 +18,8 @@ struct progress {
 	struct timespec last;
 };
 
-/* `wanted` false: never draws anything. */
-void progress_init(struct progress *progress, bool wanted);
+/* `wanted` false: never draws anything. `rated` false: without rate and time. */
+void progress_init(struct progress *progress, bool wanted, bool rated);
 
 /* Draws the line anew. Where stdout is no terminal nothing happens. */
 void progress_update(struct progress *progress, uint64_t done, uint64_t total);

@@ -50,7 +50,7 @@ int tensors_load(const char *dir, struct strbuf *text, struct tensors *tensors)
 	}
 	r = guard_read_file(path, text);
 	if (r == -ENOENT || r == -ENOTDIR) {
-		(void)text_error(dir, "holds no model: name the mount point", 0);
+		(void)text_error(dir, TENSORS_NO_MODEL, 0);
 		return r;
 	}
 	if (r < 0)
@@ -95,6 +95,16 @@ static int compare_json(struct json a, struct json b)
 }
 
 /* Names with numbers in them are ordered as people count: layers.2 before layers.10. */
+void tensors_complain_of_pattern(const char *pattern)
+{
+	CLEANUP(strbuf_fini) struct strbuf quoted = { 0 };
+
+	/* An empty one could not be seen otherwise. */
+	strbuf_addf(&quoted, "'%s'", pattern);
+	(void)text_error(quoted.data ? quoted.data : pattern, "no tensor has such a name",
+			 0);
+}
+
 int tensors_by_name(const void *a, const void *b)
 {
 	const struct tensor_entry *x = a;

@@ -35,6 +35,12 @@ MUST_CHECK int tensors_load(const char *dir, struct strbuf *text,
 
 void tensors_fini(struct tensors *tensors);
 
+/* What is said of a path that is in a mount, but holds no model.json. */
+#define TENSORS_NO_MODEL "holds no model: name the mount point"
+
+/* Logs that a pattern matches no tensor. */
+void tensors_complain_of_pattern(const char *pattern);
+
 /* The columns "4096,4096" of an entry's shape; "scalar" without dimensions. Heap. */
 char *tensor_shape_text(struct json shape);
 

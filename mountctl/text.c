@@ -36,6 +36,11 @@ const char *text_bytes(uint64_t bytes, char text[static TEXT_BYTES_MAX])
 	return text;
 }
 
+void text_add_count(struct strbuf *out, uint64_t count, const char *unit)
+{
+	strbuf_addf(out, "%" PRIu64 " %s%s", count, unit, count == 1 ? "" : "s");
+}
+
 size_t text_width(const char *text)
 {
 	size_t width = 0;

@@ -18,6 +18,9 @@ void text_escape(struct strbuf *out, const char *text, size_t len);
 /* "589 bytes", "1.5 GiB (1610612736 bytes)"; returns `text`. */
 const char *text_bytes(uint64_t bytes, char text[static TEXT_BYTES_MAX]);
 
+/* Appends "1 file", "12 files". */
+void text_add_count(struct strbuf *out, uint64_t count, const char *unit);
+
 /* Columns that valid UTF-8 takes, counting one for each character. */
 size_t text_width(const char *text);
 

@@ -38,10 +38,18 @@ def test_each_option_of_weightfs_is_in_its_man_page():
 
 
 def test_each_mount_option_is_in_the_man_page():
-    listed = re.search(r"-o OPTION,\.\.\. +(.*)", output("weightfs", "--help"))[1]
-    names = [item.split("=")[0] for item in listed.split(", ")]
-    assert len(names) >= 8
+    listed = re.search(r"-o OPTION,\.\.\. +(.*(?:\n {17}.*)*)", output("weightfs", "--help"))[1]
+    names = [item.split("=")[0] for item in re.split(r",\s+", listed)]
+    assert len(names) >= 11
     assert [n for n in names if not re.search(rf"^\.It .*\bCm {n}\b", MAN_WEIGHTFS, re.M)] == []
+
+
+def test_each_backing_is_in_the_table_and_in_the_man_page():
+    names = re.search(r"\bbacking=([a-z|]+)", output("weightfs", "--help"))[1].split("|")
+    listed = [row[0] for row in
+              table("README.md", "backing=", "a tensor's bytes come from", "takes", "good for")]
+    assert sorted(listed) == sorted(names)
+    assert [n for n in names if f"\n.It Cm {n}\n" not in MAN_WEIGHTFS] == []
 
 
 def commands():

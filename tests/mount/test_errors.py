@@ -444,6 +444,17 @@ def test_help_and_version():
                         mounting.run_weightfs("--version").stdout)
 
 
+def test_the_help_fits_a_terminal_and_names_every_option():
+    lines = mounting.run_weightfs("--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    start = next(i for i, line in enumerate(lines) if line.startswith("  -o "))
+    end = next(i for i, line in enumerate(lines) if line.startswith("  -f "))
+    assert all(line.startswith(" " * 17) for line in lines[start + 1:end])
+    shown = " ".join(line[17:] for line in lines[start:end])
+    refused = mounting.run_weightfs("a", "b", "-o", "nonsense").stderr
+    assert refused == f"weightfs: unknown option 'nonsense': the options are: {shown}\n"
+
+
 def test_a_name_cannot_bring_escape_sequences(tmp_path):
     header = '{"\\u001b[31mred\\n":' + tensor("F32", [4], 0, 4) + "}"
     check_bad_bytes(tmp_path, "model.safetensors", safetensors_raw(header, bytes(4)), "red")

@@ -424,9 +424,19 @@ def test_status_counts_reads(mounted):
 def test_status_for_people_has_sections(mounted):
     text = ctl("status", mounted.path).stdout
     assert [line for line in text.splitlines() if not line.startswith(" ")] == \
-        ["model", "backing", "reads", "options", "daemon"]
+        ["model", "backing of tensors/", "reads", "options", "daemon"]
     assert f"{mounted.pid}" in text and "14 tensors" in text
+    assert "  source cache keep\n" in text
     assert "\033" not in text
+
+
+def test_status_for_people_names_options_that_were_chosen(mount, source):
+    text = ctl("status", mount(source, "backing=stream", "source_cache=drop").path).stdout
+    assert "  source cache drop\n" in text
+    assert "  passthrough  none: the option backing=stream is set\n" in text
+    # Without passthrough there is no memory that could fill, and nothing is predicted.
+    for line in ("memory", "clones", "prediction"):
+        assert f"  {line} " not in text
 
 
 def test_status_refuses_other_paths(tmp_path):
@@ -464,7 +474,7 @@ def test_ls_takes_shell_patterns(mounted):
 def test_ls_names_a_pattern_that_matches_nothing(mounted):
     done = ctl("ls", mounted.path, "layers", "*.scale")
     assert done.returncode == 1
-    assert done.stderr == "mountctl: layers: no tensor has such a name\n"
+    assert done.stderr == "mountctl: 'layers': no tensor has such a name\n"
     assert "model.scale" in done.stdout
 
 
@@ -560,6 +570,7 @@ def test_colours_only_on_a_terminal_without_no_color(mounted):
 
 def test_a_terminal_gets_the_totals(mounted):
     assert "14 tensors, 1.5 KiB" in on_terminal("ls", mounted.path, NO_COLOR="1")
+    assert "\n1 tensor, 8 B\r\n" in on_terminal("ls", mounted.path, "model.scale", NO_COLOR="1")
 
 
 # ---- info ----

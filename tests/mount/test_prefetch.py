@@ -178,8 +178,8 @@ def test_a_pattern_that_matches_nothing_is_named_and_nothing_is_done(streamed, s
     source.read_bytes()
     done = ctl("evict", streamed.path, "layers*", "*", "z?")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == "mountctl: layers*: no tensor has such a name\n" \
-        "mountctl: z?: no tensor has such a name\n"
+    assert done.stderr == "mountctl: 'layers*': no tensor has such a name\n" \
+        "mountctl: 'z?': no tensor has such a name\n"
     assert cached_pages(source) == all_pages(source)
     document = ctl_json("prefetch", streamed.path, "z?", "*", status=1)
     assert document["state"] == "failed" and document["unmatched"] == ["z?"]
@@ -195,7 +195,7 @@ def test_patterns_match_names_of_any_bytes(mount):
         (listed,) = ctl_json("ls", mounted.path, pattern)
         assert listed["nbytes"] == 16
     done = ctl("evict", mounted.path, b"\xfe\n*")
-    assert done.stderr == "mountctl: \\xfe\\x0a*: no tensor has such a name\n"
+    assert done.stderr == "mountctl: '\\xfe\\x0a*': no tensor has such a name\n"
 
 
 def test_a_changed_source_is_not_brought_in(mount, source, tmp_path):
@@ -355,13 +355,24 @@ def test_prefetch_makes_raw_views_resident(resident):
     done = ctl("prefetch", mounted.path, "*", "--resident")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{mounted.path}: 3 files, 14.0 MiB resident, 14.0 MiB of them made")
-    assert done.stdout.endswith("; 1 file too small for memory of their own, streamed\n")
+    assert done.stdout.endswith("; 1 file too small for memory of its own, streamed\n")
     assert backings(mounted) == {n: "stream" if s < 65536 else "resident" for n, s in SIZES.items()}
     assert sums(mounted)["files"] == 3 and sums(mounted)["pinned"] == 0
     for name in SIZES:
         assert mounted.tensor(name).read_bytes() == data_of(name)
     again = ctl_json("prefetch", mounted.path, "*", "--resident")
     assert outcomes(again) == {"already": 3, "small": 1} and again["file_bytes"] == 0
+
+
+@pytest.mark.parametrize("command, what", [(("prefetch", "--resident"), "resident"),
+                                           (("pin",), "resident and pinned")])
+def test_only_small_tensors_are_no_failure(resident, command, what):
+    name, *options = command
+    mounted = resident()
+    done = ctl(name, mounted.path, "a.small", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{mounted.path}: 0 files, 0 B {what}; " \
+        "1 file too small for memory of its own, streamed\n"
 
 
 @pytest.mark.parametrize("views", [("--view", "npy,safetensors"),
@@ -382,8 +393,8 @@ def test_what_does_not_fit_is_told_and_pushes_nothing_out(resident):
     for _ in range(2):
         done = ctl("prefetch", mounted.path, "*", "--resident")
         assert done.returncode == 1
-        assert done.stderr == f"mountctl: {mounted.path}: no room within resident_limit: " \
-            "1 file, 9.0 MiB: 'b.large'\n"
+        assert done.stderr == f"mountctl: {mounted.path}: no room within resident_limit or " \
+            "the limit of open files: 1 file, 9.0 MiB: 'b.large'\n"
         assert backings(mounted)["a.odd"] == backings(mounted)["b.next"] == "resident"
         assert (sums(mounted)["made"], sums(mounted)["evicted"]) == (2, 0)
 
@@ -445,6 +456,34 @@ def test_what_is_open_by_stream_is_told(resident):
         lambda: ctl("prefetch", mounted.path, "a.odd", "--resident").returncode == 0)
 
 
+def test_a_pin_of_what_is_open_by_stream_says_what_it_did(resident):
+    mounted = resident("resident_limit=10M")
+    with open(mounted.tensor("b.large"), "rb"):
+        streaming = open(mounted.tensor("a.odd"), "rb")
+    with streaming:
+        done = ctl("pin", mounted.path, "a.odd")
+    assert done.returncode == 1 and sums(mounted)["pinned"] == 1
+    assert done.stdout == \
+        f"{mounted.path}: 0 files, 0 B resident and pinned; 1 file pinned for when closed\n"
+
+
+def test_a_limit_of_open_files_is_named(resident, mount, tmp_path, monkeypatch):
+    """A file in memory is one that the daemon holds open: half of them are its bound."""
+    resident()  # skips where there is no passthrough
+
+    def limited(*args):
+        return subprocess.run(["prlimit", "--nofile=200:200", mounting.WEIGHTFS, *map(str, args)],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+                              check=False)
+    monkeypatch.setattr(mounting, "run_weightfs", limited)
+    mounted = mount(sparse_model(tmp_path / "many.safetensors", 150, 80 << 10), "backing=resident")
+    done = ctl("prefetch", mounted.path, "*", "--resident")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"mountctl: {mounted.path}: no room within resident_limit or the "
+                                  "limit of open files: 50 files")
+    assert sums(mounted)["files"] == 100
+
+
 @pytest.mark.parametrize("command", [("prefetch", "--resident"), ("pin",), ("pin", "--no-fill")])
 def test_without_passthrough_there_is_one_sentence(streamed, command):
     name, *options = command
@@ -475,6 +514,42 @@ def test_many_small_files_are_made_at_once(resident, mount, tmp_path):
     assert sums(mounted)["files"] == 2000
 
 
+# ---- what the status says of it to people ----
+
+
+def status_lines(mounted):
+    """label -> text, of the lines that are about backings and files."""
+    text = ctl("status", mounted.path).stdout
+    lines = text.split("backing of tensors/\n")[1].split("\nreads\n")[0].splitlines()
+    return {line[2:14].strip(): line[15:] for line in lines}
+
+
+def test_files_of_other_views_are_seen_in_the_status(resident):
+    mounted = resident("resident_limit=30M")
+    ctl("prefetch", mounted.path, "*", "--resident", "--view", "npy")
+    ctl("pin", mounted.path, "b.large", "--view", "npy")
+    found = status_lines(mounted)
+    assert found["stream"] == "4 tensors, 14.0 MiB" and found["resident"] == "0 tensors, 0 B"
+    assert re.fullmatch(r"14\.\d MiB of 30\.0 MiB, 3 files, 1 pinned", found["memory"])
+    assert found["clones"] == "none: the option backing=resident is set"
+    assert "prediction" not in found
+    ctl("prefetch", mounted.path, "a.odd", "--resident")
+    assert status_lines(mounted)["resident"] == "1 tensor, 3.0 MiB"
+
+
+def test_a_limit_of_nothing_is_seen_in_the_status(resident):
+    assert status_lines(resident("resident_limit=0"))["memory"] == "0 B of 0 B, 0 files, 0 pinned"
+
+
+def test_what_was_predicted_is_seen_in_the_status_of_auto(resident, mount, source):
+    resident()  # skips where there is no passthrough
+    mounted = mount(source, "backing=auto")
+    found = status_lines(mounted)
+    assert found["prediction"] == "0 tensors, 0 of them opened"
+    clone = ctl_json("status", mounted.path)["clone"]
+    assert found["clones"] == ("0 files" if clone["available"] else f"none: {clone['reason']}")
+
+
 # ---- pin and unpin ----
 
 
@@ -482,7 +557,8 @@ def test_what_is_pinned_stays_resident(resident):
     mounted = resident("resident_limit=12M")
     done = ctl("pin", mounted.path, "b.large")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{mounted.path}: 1 file, 9.0 MiB pinned, 9.0 MiB of them made")
+    assert done.stdout.startswith(
+        f"{mounted.path}: 1 file, 9.0 MiB resident and pinned, 9.0 MiB of them made")
     assert sums(mounted)["pinned"] == 1 and pinned(mounted) == {"b.large"}
     assert mounted.tensor("a.odd").read_bytes() == data_of("a.odd")
     found = backings(mounted)
@@ -521,6 +597,17 @@ def test_views_are_pinned_apart(resident):
     assert pinned(mounted) == {"b.next"}
     assert ctl("unpin", mounted.path, "b.next").returncode == 0
     assert pinned(mounted) == set()
+
+
+def test_what_was_pinned_without_room_is_counted_apart(resident):
+    mounted = resident("resident_limit=10M")
+    done = ctl("pin", mounted.path, "b.large", "b.next", "a.small")
+    assert done.returncode == 1
+    assert re.fullmatch(rf"{mounted.path}: 1 file, 9\.0 MiB resident and pinned, 9\.0 MiB of them "
+                        r"made in [^;]+; 1 file pinned for when there is room; 1 file too small for "
+                        r"memory of its own, streamed\n", done.stdout)
+    assert "no room" in done.stderr and "'b.next'" in done.stderr
+    assert sums(mounted)["pinned"] == 2
 
 
 def test_a_pin_that_did_not_fit_holds_once_the_file_is_made(resident):
@@ -798,6 +885,22 @@ def test_wrong_usage(args):
 def test_other_paths_are_refused(command, tmp_path):
     done = ctl(command, tmp_path, "*")
     assert (done.returncode, done.stderr) == (1, f"mountctl: {tmp_path}: not a weightfs mount\n")
+
+
+@pytest.mark.parametrize("command", ["prefetch", "pin", "unpin", "evict"])
+@pytest.mark.parametrize("below", ["npy", "tensors/a/odd", "./tensors//a/"])
+def test_a_part_of_a_mount_is_not_taken_for_all_of_it(streamed, command, below):
+    path = f"{streamed.path}/{below}"
+    done = ctl(command, path, "*")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"mountctl: {path}: holds no model: name the mount point\n"
+    assert ctl("evict", f"{streamed.path}/", "*").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["prefetch", "evict", "ls"])
+def test_an_empty_pattern_can_be_seen_in_what_is_said(streamed, command):
+    done = ctl(command, streamed.path, "")
+    assert (done.returncode, done.stderr) == (1, "mountctl: '': no tensor has such a name\n")
 
 
 def test_too_many_patterns_are_refused_before_they_are_sent(streamed):

@@ -3,6 +3,7 @@ import json
 import mmap
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -60,6 +61,11 @@ def status(mounted):
     out = subprocess.run([mounting.BIN / "mountctl", "--json", "status", mounted.path],
                          capture_output=True, check=True).stdout
     return json.loads(out)
+
+
+def people(mounted):
+    return subprocess.run([mounting.BIN / "mountctl", "status", mounted.path],
+                          capture_output=True, text=True, check=True).stdout
 
 
 def resident(mounted):
@@ -135,6 +141,9 @@ def test_closed_tensors_make_room_for_others_and_come_back(mounted_in, source, g
         short = resident(mounted)
         assert short["effective_limit"] < short["limit"] == 250 * MIB
         assert short["pressure_events"] == 1
+        text = people(mounted)
+        assert re.search(r"^  memory       \S+ MiB of \S+ \S*B \(limit 250\.0 MiB: memory is short\), \d files?, "
+                         r"0 pinned\n {15}short 1 time since mounted$", text, re.M), text
         # What was used longest ago has gone first.
         assert backing(mounted, 0) == "stream" and backing(mounted, 4) == "resident"
         for i in range(COUNT):
@@ -146,6 +155,8 @@ def test_closed_tensors_make_room_for_others_and_come_back(mounted_in, source, g
     assert mounting.wait_for(
         lambda: resident(mounted)["effective_limit"] == 250 * MIB, 30, 0.5)
     assert resident(mounted)["pressure_events"] == 1
+    text = people(mounted)
+    assert " of 250.0 MiB, " in text and "memory is short" not in text
     read(mounted, source, 0)
     assert backing(mounted, 0) == "resident"
 

@@ -302,9 +302,22 @@ END_TEST
 START_TEST(memory_names_the_default_limit)
 {
 	put("/proc/meminfo", MEMORY_64_GIB);
-	machine.probe = parse("{\"resident_limit\":34359738368}");
+	machine.probe = parse("{\"resident_limit\":34359738368,"
+			      "\"huge_pages\":{\"ok\":true},"
+			      "\"passthrough\":{\"ok\":true}}");
 	run(&check_memory);
 	expect(MARK_OK, "64.0 GiB, of which resident tensors take up to 32.0 GiB");
+}
+END_TEST
+
+START_TEST(memory_is_not_promised_where_nothing_can_be_resident)
+{
+	put("/proc/meminfo", MEMORY_64_GIB);
+	machine.probe = parse("{\"resident_limit\":34359738368,"
+			      "\"huge_pages\":{\"ok\":true},"
+			      "\"passthrough\":{\"ok\":false}}");
+	run(&check_memory);
+	expect(MARK_OK, "64.0 GiB; no tensor can be resident here");
 }
 END_TEST
 
@@ -400,6 +413,7 @@ static TCase *memory_case(void)
 	tcase_add_test(tcase, version_1_of_groups_is_read_too);
 	tcase_add_test(tcase, lines_of_groups_that_are_none_do_no_harm);
 	tcase_add_test(tcase, memory_names_the_default_limit);
+	tcase_add_test(tcase, memory_is_not_promised_where_nothing_can_be_resident);
 	tcase_add_test(tcase, pressure_may_be_absent);
 	tcase_add_test(tcase, nodes_are_counted_by_what_is_online);
 	tcase_add_test(tcase, slow_cores_of_a_virtual_machine_are_a_hint);
@@ -434,16 +448,36 @@ START_TEST(the_reason_of_the_mount_is_passed_on_with_a_remedy)
 }
 END_TEST
 
-START_TEST(what_a_mount_does_without_by_choice_is_a_hint)
+START_TEST(what_a_mount_does_without_by_choice_is_no_lack)
+{
+	machine.status = parse("{\"options\":{\"backing\":\"stream\"},"
+			       "\"passthrough\":{\"available\":false,\"reason\":"
+			       "\"the option backing=stream is set\"},"
+			       "\"clone\":{\"available\":false,\"reason\":"
+			       "\"there is no passthrough\"}}");
+	run(&check_mount_passthrough);
+	expect(MARK_OK, "backing=stream");
+	run(&check_mount_clones);
+	expect(MARK_OK, "there is no passthrough");
+	machine.status = parse("{\"options\":{\"backing\":\"resident\"},"
+			       "\"clone\":{\"available\":false,\"reason\":"
+			       "\"the option backing=resident is set\"}}");
+	run(&check_mount_clones);
+	expect(MARK_OK, "backing=resident");
+}
+END_TEST
+
+START_TEST(what_this_machine_could_do_for_another_model_is_a_hint)
 {
 	machine.probe = parse("{\"passthrough\":{\"ok\":true}}");
-	machine.status = parse("{\"passthrough\":{\"available\":false,\"reason\":"
-			       "\"the option backing=stream is set\"}}");
+	machine.status = parse("{\"options\":{\"backing\":\"auto\"},"
+			       "\"passthrough\":{\"available\":false,\"reason\":"
+			       "\"no tensor is as large as 80 KiB\"}}");
 	run(&check_mount_passthrough);
-	expect(MARK_HINT, "backing=stream");
+	expect(MARK_HINT, "80 KiB");
 	machine.probe = parse("{\"passthrough\":{\"ok\":false}}");
 	run(&check_mount_passthrough);
-	expect(MARK_MISSING, "backing=stream");
+	expect(MARK_MISSING, "80 KiB");
 }
 END_TEST
 
@@ -461,15 +495,52 @@ START_TEST(clones_are_available_or_say_why_not)
 }
 END_TEST
 
-START_TEST(evictions_are_a_hint_at_the_limit)
+#define RESIDENT(members)                                                               \
+	"{\"resident\":{\"limit\":4096,\"effective_limit\":4096,\"used\":2048," members \
+	"}}"
+
+START_TEST(want_of_room_is_a_hint_at_the_limit_and_an_evict_is_none)
 {
 	machine.status = parse("{\"resident\":{\"limit\":0,\"used\":0,\"evicted\":0}}");
 	run(&check_mount_memory);
 	expect(MARK_OK, "nothing is resident");
-	machine.status =
-		parse("{\"resident\":{\"limit\":4096,\"used\":2048,\"evicted\":7}}");
+	machine.status = parse(RESIDENT("\"files\":1,\"evicted\":7"));
 	run(&check_mount_memory);
-	expect(MARK_HINT, "7 files evicted");
+	expect(MARK_OK, "2.0 KiB of 4.0 KiB in use, 1 file; since the mount 0 evicted");
+	machine.status = parse(RESIDENT("\"files\":1,\"evicted_for_room\":3"));
+	run(&check_mount_memory);
+	expect(MARK_HINT, "3 evicted for want of room, 0 refused for it");
+	expect_advice("resident_limit=");
+	machine.status = parse(RESIDENT("\"files\":1,\"no_room\":10"));
+	run(&check_mount_memory);
+	expect(MARK_HINT, "0 evicted for want of room, 10 refused for it");
+	expect_advice("resident_limit=");
+}
+END_TEST
+
+START_TEST(a_bound_on_open_files_is_not_taken_for_one_on_memory)
+{
+	machine.status =
+		parse(RESIDENT("\"files\":100,\"most_files\":100,\"no_room\":5"));
+	run(&check_mount_memory);
+	expect(MARK_HINT, "100 files");
+	expect_advice("ulimit -Hn");
+	machine.status = parse(RESIDENT("\"files\":99,\"most_files\":100"));
+	run(&check_mount_memory);
+	expect(MARK_OK, "99 files");
+}
+END_TEST
+
+START_TEST(memory_that_is_or_was_short_is_a_hint)
+{
+	machine.status = parse("{\"resident\":{\"limit\":4096,\"effective_limit\":1024,"
+			       "\"pressure_events\":1,\"evicted_for_room\":5}}");
+	run(&check_mount_memory);
+	expect(MARK_HINT, "memory short 1 time");
+	expect_advice("end what takes the memory");
+	machine.status = parse(RESIDENT("\"pressure_events\":2"));
+	run(&check_mount_memory);
+	expect(MARK_HINT, "memory short 2 times");
 }
 END_TEST
 
@@ -479,7 +550,7 @@ START_TEST(the_backing_counts_tensors_by_name)
 		parse("{\"options\":{\"backing\":\"auto\"},\"backings\":"
 		      "{\"stream\":{\"tensors\":3},\"resident\":{\"tensors\":1}}}");
 	run(&check_mount_backing);
-	ck_assert_str_eq(found.value.data, "auto: stream 3 tensors, resident 1 tensors");
+	ck_assert_str_eq(found.value.data, "auto: stream 3 tensors, resident 1 tensor");
 }
 END_TEST
 
@@ -510,9 +581,12 @@ static TCase *mount_case(void)
 	tcase_add_checked_fixture(tcase, make_machine, remove_machine);
 	tcase_add_test(tcase, a_changed_file_is_missing);
 	tcase_add_test(tcase, the_reason_of_the_mount_is_passed_on_with_a_remedy);
-	tcase_add_test(tcase, what_a_mount_does_without_by_choice_is_a_hint);
+	tcase_add_test(tcase, what_a_mount_does_without_by_choice_is_no_lack);
+	tcase_add_test(tcase, what_this_machine_could_do_for_another_model_is_a_hint);
 	tcase_add_test(tcase, clones_are_available_or_say_why_not);
-	tcase_add_test(tcase, evictions_are_a_hint_at_the_limit);
+	tcase_add_test(tcase, want_of_room_is_a_hint_at_the_limit_and_an_evict_is_none);
+	tcase_add_test(tcase, a_bound_on_open_files_is_not_taken_for_one_on_memory);
+	tcase_add_test(tcase, memory_that_is_or_was_short_is_a_hint);
 	tcase_add_test(tcase, the_backing_counts_tensors_by_name);
 	tcase_add_test(tcase, what_the_sandbox_of_a_mount_lacks_is_named);
 	tcase_add_test(tcase, readahead_of_a_mount_says_whether_it_was_raised);

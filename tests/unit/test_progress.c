@@ -1,4 +1,6 @@
 /* The line of progress, for terminals of any width. */
+#include <stdio.h>
+
 #include "mountctl/progress.h"
 #include "unit.h"
 
@@ -72,6 +74,21 @@ START_TEST(all_of_it_is_a_full_bar)
 }
 END_TEST
 
+/* What is over at once has bytes a second that nobody read. */
+START_TEST(a_rate_is_measured_only_where_it_says_something)
+{
+	struct progress rated = { .shown = true, .rated = true };
+	struct progress plain = { .shown = true };
+
+	ck_assert_ptr_nonnull(freopen("/dev/null", "we", stdout));
+	progress_update(&rated, GIB, 2 * GIB);
+	progress_update(&plain, GIB, 2 * GIB);
+	ck_assert(rated.rate > 0);
+	ck_assert(plain.rate <= 0);
+	ck_assert_uint_eq(plain.done, GIB);
+}
+END_TEST
+
 static TCase *progress_case(void)
 {
 	TCase *t = tcase_create("progress");
@@ -82,6 +99,7 @@ static TCase *progress_case(void)
 	tcase_add_test(t, without_a_rate_there_is_no_time);
 	tcase_add_test(t, long_times_have_hours);
 	tcase_add_test(t, all_of_it_is_a_full_bar);
+	tcase_add_test(t, a_rate_is_measured_only_where_it_says_something);
 	return t;
 }
 
