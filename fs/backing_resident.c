@@ -62,7 +62,7 @@ static int write_contents(struct weightfs *fs, struct node node, int fd)
 	r = write_header(fd, node.view, t);
 	if (r == 0)
 		r = fill_copy(file, t->offset, t->nbytes, fd,
-			      view_header_len(node.view, t));
+			      view_header_len(node.view, t), &fs->stopping);
 	source_cache_note(fs->source_cache, file, t->offset, t->nbytes);
 	/* What changed while it was copied is not what was mounted. */
 	if (r == 0 && !source_file_unchanged(file))

@@ -1,5 +1,6 @@
 #include "backings.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
@@ -245,6 +246,7 @@ void backings_settle(struct weightfs *fs)
 
 void backings_stop(struct weightfs *fs)
 {
+	atomic_store(&fs->stopping, true);
 	predict_free(fs->predict);
 	fs->predict = NULL;
 	pressure_stop(fs->pressure);

@@ -30,6 +30,7 @@ struct job {
 	uint64_t len;
 	int target;
 	uint64_t to;
+	const atomic_bool *stop;
 };
 
 /* A piece is read into a slot and written from there. Writing it from the mapping of the
@@ -130,6 +131,14 @@ static uint64_t piece_at(const struct job *job, uint64_t done)
 	return len < job->len - done ? len : job->len - done;
 }
 
+/* 0, or -ECANCELED: nobody wants it any more. */
+static int look_for_stop(const struct job *job)
+{
+	return job->stop && atomic_load_explicit(job->stop, memory_order_relaxed)
+		       ? -ECANCELED
+		       : 0;
+}
+
 static int copy_through_cache(const struct slots *s, const struct job *job)
 {
 	uint64_t done = 0;
@@ -138,7 +147,9 @@ static int copy_through_cache(const struct slots *s, const struct job *job)
 	while (r == 0 && done < job->len) {
 		uint64_t len = piece_at(job, done);
 
-		r = read_fully(job->file, s->memory, len, job->from + done);
+		r = look_for_stop(job);
+		if (r == 0)
+			r = read_fully(job->file, s->memory, len, job->from + done);
 		if (r == 0)
 			r = fd_write_fully(job->target, s->memory, len, job->to + done);
 		done += len;
@@ -257,6 +268,8 @@ static int copy_direct(struct slots *s, const struct job *job, int fd)
 	     slot = (slot + 1) % DEPTH) {
 		broken = wait_for(&d, &d.flights[slot]);
 		if (broken == 0)
+			r = look_for_stop(job);
+		if (broken == 0 && r == 0)
 			r = write_piece(&d, slot);
 		done += d.flights[slot].len;
 		if (r == 0 && broken == 0 && d.ahead < job->len)
@@ -301,11 +314,16 @@ static bool can_read_around(struct slots *s, const struct source_file *file, int
 }
 
 int fill_copy(const struct source_file *file, uint64_t from, uint64_t len, int target,
-	      uint64_t to)
+	      uint64_t to, const atomic_bool *stop)
 {
 	struct slots *s = &thread_slots;
 	struct job rest = {
-		.file = file, .from = from, .len = len, .target = target, .to = to
+		.file = file,
+		.from = from,
+		.len = len,
+		.target = target,
+		.to = to,
+		.stop = stop,
 	};
 	CLEANUP(close_fd) int fd = -1;
 	int r = 0;
@@ -314,6 +332,9 @@ int fill_copy(const struct source_file *file, uint64_t from, uint64_t len, int t
 		struct job run = rest;
 		bool cached;
 
+		r = look_for_stop(&rest);
+		if (r < 0)
+			break;
 		run.len = run_of_pieces(&rest, &cached);
 		r = slots_map(s);
 		if (r == 0)

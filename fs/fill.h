@@ -6,14 +6,15 @@
 #ifndef FS_FILL_H
 #define FS_FILL_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "source.h"
 
-/* Writes bytes [from, from + len) of `file` at `to` of the descriptor `target`. 0, -EIO
- * (cannot be read, or the file was cut), -ENOMEM, -ENOSPC, or another negative errno of
- * write(2). */
+/* Writes bytes [from, from + len) of `file` at `to` of the descriptor `target`. Looks at
+ * `stop` from time to time, which may be NULL. 0, -ECANCELED (stopped), -EIO (cannot be
+ * read, or the file was cut), -ENOMEM, -ENOSPC, or another negative errno of write(2). */
 MUST_CHECK int fill_copy(const struct source_file *file, uint64_t from, uint64_t len,
-			 int target, uint64_t to);
+			 int target, uint64_t to, const atomic_bool *stop);
 
 #endif

@@ -56,12 +56,13 @@ struct weightfs {
 	/* NULL where every tensor is streamed: then nothing needs to happen at open. */
 	struct inodes *inodes;
 	struct passthrough *passthrough;
-	struct predict *predict;     /* NULL: nothing is made resident unless asked for */
-	struct pressure *pressure;   /* makes files give way; NULL without `inodes` */
-	int tmpfs;                   /* directory of resident files; -1 for none */
-	struct cloneplaces *clones;  /* where clones are made; NULL for nowhere */
-	const char *no_passthrough;  /* why it is not tried; NULL where it is */
-	bool all_small;              /* no tensor is large enough for a file of its own */
+	atomic_bool stopping;       /* the session ends: what is being made is given up */
+	struct predict *predict;    /* NULL: nothing is made resident unless asked for */
+	struct pressure *pressure;  /* makes files give way; NULL without `inodes` */
+	int tmpfs;                  /* directory of resident files; -1 for none */
+	struct cloneplaces *clones; /* where clones are made; NULL for nowhere */
+	const char *no_passthrough; /* why it is not tried; NULL where it is */
+	bool all_small;             /* no tensor is large enough for a file of its own */
 	char no_clones[REFUSAL_MAX]; /* why `clones` is NULL; else empty */
 
 	struct source_cache *source_cache; /* NULL: what was read stays there */

@@ -99,7 +99,7 @@ static int connect_to(int fd, const char *path, uid_t owner, pid_t *pid)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return -errno;
-	if (peer.uid != owner && peer.uid != 0)
+	if (peer.uid != owner)
 		return -EACCES;
 	*pid = peer.pid;
 	return 0;

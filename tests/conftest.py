@@ -11,6 +11,10 @@ sys.path.insert(0, str(Path(__file__).parent / "lib"))
 import mounting  # noqa: E402
 
 
+# A shell that runs the tests in the background has them ignore it, and so would what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items):
     reason = mounting.why_no_mounts()
     if reason:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 import mounting
 import pytest
@@ -341,9 +342,20 @@ def test_a_dead_daemon_is_seen_and_unmounted(abandoned):
     assert not mounting.is_mounted(path)
 
 
+def state_of_task(task):
+    return (task / "stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def stop(pid):
+    """SIGSTOP, which takes a moment to reach all threads."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    assert mounting.wait_for(lambda: all(state_of_task(task) in "Tt" for task in tasks))
+
+
 def test_a_hung_daemon_delays_a_list_by_a_second_only(abandoned):
     path, pid = abandoned
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     begin = time.monotonic()
     assert state_of(path) == "no answer"
     assert time.monotonic() - begin < 5
@@ -351,7 +363,7 @@ def test_a_hung_daemon_delays_a_list_by_a_second_only(abandoned):
 
 def test_force_ends_a_hung_daemon(abandoned):
     path, pid = abandoned
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     done = ctl("umount", "--force", path)
     assert (done.returncode, done.stderr) == (0, "")
     assert not mounting.is_mounted(path)
@@ -360,7 +372,7 @@ def test_force_ends_a_hung_daemon(abandoned):
 
 def test_a_daemon_that_stays_is_an_error_in_time(abandoned):
     path, pid = abandoned
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     done = ctl("umount", "--timeout", "1", path)
     assert done.returncode == 1
     assert f"(pid {pid}) is still there after 1 s" in done.stderr

@@ -55,7 +55,7 @@ static void check_copy(uint64_t from, uint64_t len, uint64_t to)
 {
 	uint8_t *copy = malloc(len);
 
-	ck_assert_int_eq(fill_copy(&source, from, len, target, to), 0);
+	ck_assert_int_eq(fill_copy(&source, from, len, target, to, NULL), 0);
 	ck_assert_ptr_nonnull(copy);
 	ck_assert_int_eq(pread(target, copy, len, (off_t)to), (ssize_t)len);
 	ck_assert_mem_eq(copy, content + from, len);
@@ -145,7 +145,7 @@ static void check_cut_source(bool cached)
 	ck_assert_int_eq(ftruncate(source.fd, (off_t)(6 * MIB)), 0);
 	if (!cached)
 		drop_from_cache(0, 0);
-	ck_assert_int_eq(fill_copy(&source, 2264, 17 * MIB, target, 0), -EIO);
+	ck_assert_int_eq(fill_copy(&source, 2264, 17 * MIB, target, 0, NULL), -EIO);
 	/* Nothing is left over that would spoil the next copy. */
 	check_copy(2264, 5 * MIB, 0);
 }
@@ -167,10 +167,21 @@ START_TEST(a_target_that_cannot_be_written_is_an_error)
 	int full = open("/dev/full", O_RDWR | O_CLOEXEC);
 
 	ck_assert_int_ge(full, 0);
-	ck_assert_int_eq(fill_copy(&source, 0, 9 * MIB, full, 0), -ENOSPC);
+	ck_assert_int_eq(fill_copy(&source, 0, 9 * MIB, full, 0, NULL), -ENOSPC);
 	drop_from_cache(0, 0);
-	ck_assert_int_eq(fill_copy(&source, 0, 9 * MIB, full, 0), -ENOSPC);
+	ck_assert_int_eq(fill_copy(&source, 0, 9 * MIB, full, 0, NULL), -ENOSPC);
 	ck_assert_int_eq(close(full), 0);
+	check_copy(77, 9 * MIB, 0);
+}
+END_TEST
+
+START_TEST(a_fill_that_is_stopped_ends_early)
+{
+	const atomic_bool stop = true;
+
+	ck_assert_int_eq(fill_copy(&source, 0, 9 * MIB, target, 0, &stop), -ECANCELED);
+	drop_from_cache(0, 0);
+	ck_assert_int_eq(fill_copy(&source, 0, 9 * MIB, target, 0, &stop), -ECANCELED);
 	check_copy(77, 9 * MIB, 0);
 }
 END_TEST
@@ -199,6 +210,7 @@ static TCase *failures_case(void)
 	tcase_add_test(tcase, a_source_that_was_cut_is_an_error);
 	tcase_add_test(tcase, a_source_that_was_cut_is_an_error_around_the_cache);
 	tcase_add_test(tcase, a_target_that_cannot_be_written_is_an_error);
+	tcase_add_test(tcase, a_fill_that_is_stopped_ends_early);
 	return tcase;
 }
 
