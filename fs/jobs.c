@@ -357,6 +357,17 @@ void jobs_write_running(struct jobs *jobs, struct jsonw *w)
 	jsonw_end_array(w);
 }
 
+unsigned int jobs_running(struct jobs *jobs)
+{
+	unsigned int count = 0;
+
+	lock(jobs);
+	for (unsigned int i = 0; i < JOBS_KEPT; i++)
+		count += jobs->table[i].state == STATE_RUNNING;
+	unlock(jobs);
+	return count;
+}
+
 /* ---- The job's own thread ---- */
 
 const struct job_spec *job_spec(const struct job *job)

@@ -95,6 +95,9 @@ bool jobs_write(struct jobs *jobs, uint64_t id, struct jsonw *w);
 /* Writes an array of the jobs that are running. Any thread. */
 void jobs_write_running(struct jobs *jobs, struct jsonw *w);
 
+/* How many are running. Any thread. */
+unsigned int jobs_running(struct jobs *jobs);
+
 /* ---- From the job's own thread ---- */
 
 const struct job_spec *job_spec(const struct job *job);

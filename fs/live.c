@@ -7,6 +7,7 @@
 #include "gpu/gpu.h"
 #include "inodes.h"
 #include "jobs.h"
+#include "metrics.h"
 #include "pins.h"
 #include "predict.h"
 #include "pressure.h"
@@ -193,20 +194,28 @@ static void write_clones(const struct weightfs *fs, struct jsonw *w, bool passth
 	jsonw_end_object(w);
 }
 
-static void write_backings(const struct weightfs *fs, struct jsonw *w, bool passthrough)
+/* What no other backing has is streamed. */
+static void summarise(const struct weightfs *fs, struct inodes_summary *all)
 {
 	const struct model *model = fs->served->model;
-	struct inodes_summary all = { 0 };
-	struct backing_sums *stream = &all.by[BACKING_STREAM];
+	struct backing_sums *stream = &all->by[BACKING_STREAM];
 
+	*all = (struct inodes_summary){ 0 };
 	if (fs->inodes)
-		inodes_summarise(fs->inodes, &all);
+		inodes_summarise(fs->inodes, all);
 	stream->tensors = model_tensor_count(model);
 	stream->tensor_bytes = model_total_bytes(model);
 	for (unsigned int i = BACKING_STREAM + 1; i < BACKING_CHOICE_COUNT; i++) {
-		stream->tensors -= all.by[i].tensors;
-		stream->tensor_bytes -= all.by[i].tensor_bytes;
+		stream->tensors -= all->by[i].tensors;
+		stream->tensor_bytes -= all->by[i].tensor_bytes;
 	}
+}
+
+static void write_backings(const struct weightfs *fs, struct jsonw *w, bool passthrough)
+{
+	struct inodes_summary all;
+
+	summarise(fs, &all);
 	jsonw_key(w, "backings");
 	jsonw_begin_object(w);
 	for (unsigned int i = BACKING_STREAM; i < BACKING_CHOICE_COUNT; i++)
@@ -307,38 +316,12 @@ void live_write_status(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
-/* The text format of Prometheus, version 0.0.4. */
 static void write_metrics(const struct weightfs *fs, struct strbuf *out)
 {
-	strbuf_add_str(out,
-		       "# HELP weightfs_requests_total Requests of the kernel by kind.\n"
-		       "# TYPE weightfs_requests_total counter\n");
-	for (unsigned int i = 0; i < STATS_REQUEST_COUNT; i++)
-		strbuf_addf(out, "weightfs_requests_total{kind=\"%s\"} %llu\n",
-			    stats_request_name((enum stat_counter)i),
-			    (unsigned long long)stats_sum((enum stat_counter)i));
-	strbuf_addf(
-		out,
-		"# HELP weightfs_read_bytes_total Bytes that reads were answered with.\n"
-		"# TYPE weightfs_read_bytes_total counter\n"
-		"weightfs_read_bytes_total %llu\n"
-		"# HELP weightfs_read_errors_total Reads that failed.\n"
-		"# TYPE weightfs_read_errors_total counter\n"
-		"weightfs_read_errors_total %llu\n",
-		(unsigned long long)stats_sum(STAT_READ_BYTES),
-		(unsigned long long)stats_sum(STAT_READ_ERRORS));
-	strbuf_addf(out,
-		    "# HELP weightfs_tensors Tensors of the mounted model.\n"
-		    "# TYPE weightfs_tensors gauge\n"
-		    "weightfs_tensors %zu\n"
-		    "# HELP weightfs_tensor_bytes Bytes of all tensors.\n"
-		    "# TYPE weightfs_tensor_bytes gauge\n"
-		    "weightfs_tensor_bytes %llu\n"
-		    "# HELP weightfs_uptime_seconds Seconds since the mount.\n"
-		    "# TYPE weightfs_uptime_seconds gauge\n"
-		    "weightfs_uptime_seconds %.3f\n",
-		    model_tensor_count(fs->served->model),
-		    (unsigned long long)model_total_bytes(fs->served->model), uptime(fs));
+	struct inodes_summary all;
+
+	summarise(fs, &all);
+	metrics_write(fs, &all, uptime(fs), out);
 }
 
 static void write_stats(const struct weightfs *fs, struct strbuf *out)

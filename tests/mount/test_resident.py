@@ -81,6 +81,58 @@ def test_status_counts_a_tensor_once(resident):
     assert sums(mounted)["files"] == 3
 
 
+def metrics(mounted):
+    """name with labels -> value; each name has its HELP and TYPE before it."""
+    found, kinds, helped = {}, {}, set()
+    for line in (mounted / ".weightfs/metrics").read_text().splitlines():
+        words = line.split(" ")
+        if words[:2] == ["#", "HELP"]:
+            assert words[2] not in helped and len(words) > 3
+            helped.add(words[2])
+        elif words[:2] == ["#", "TYPE"]:
+            assert words[2] in helped and words[3] in ("counter", "gauge")
+            kinds[words[2]] = words[3]
+        else:
+            name, value = words
+            base = name.split("{")[0]
+            assert base.endswith("_total") == (kinds[base] == "counter") and name not in found
+            found[name] = float(value)
+    return found
+
+
+def test_metrics_say_what_the_status_says(resident):
+    mounted = resident("resident_limit=16M")
+    for name in ("b.large", "a.odd", "b.next"):
+        for path in view_paths(mounted, name):
+            path.read_bytes()
+    open_file = open(view_paths(mounted, "b.large")[0], "rb")
+    mounting.wait_for(lambda: sums(mounted)["queued"] == 0)
+    found, expected = metrics(mounted), status(mounted)
+    for backing_name in ("stream", "clone", "resident"):
+        label = f'{{backing="{backing_name}"}}'
+        of = expected["backings"][backing_name]
+        assert found["weightfs_backing_tensors" + label] == of["tensors"]
+        assert found["weightfs_backing_bytes" + label] == of["bytes"]
+        assert found["weightfs_backing_opens_total" + label] == of["opens"]
+        if backing_name == "stream":
+            continue
+        of = expected[backing_name]
+        for key in ("files", "most_files"):
+            assert found[f"weightfs_{key}{label}"] == of[key]
+        for key in ("made", "evicted", "evicted_for_room", "no_room", "failed"):
+            assert found[f"weightfs_files_{key}_total{label}"] == of[key]
+    of = expected["resident"]
+    for key, member in (("resident_limit_bytes", "limit"), ("resident_used_bytes", "used"),
+                        ("resident_effective_limit_bytes", "effective_limit"),
+                        ("pressure_events_total", "pressure_events"), ("queued_files", "queued"),
+                        ("pinned_files", "pinned")):
+        assert found["weightfs_" + key] == of[member], key
+    assert of["evicted_for_room"] > 0 and of["used"] > 0 and found["weightfs_jobs_running"] == 0
+    assert found["weightfs_predicted_total"] == found["weightfs_predicted_hits_total"] == 0
+    assert found["weightfs_tensors"] == len(SIZES)
+    open_file.close()
+
+
 def test_all_ways_of_reading_agree(resident, tmp_path):
     path = view_paths(resident(), "b.large")[0]
     data = data_of("b.large")

@@ -262,6 +262,7 @@ START_TEST(running_jobs_are_listed_and_others_are_not)
 	(void)snprintf(want, sizeof(want), "[{\"id\":%llu,", (unsigned long long)running);
 	ck_assert_int_eq(strncmp(text.data, want, strlen(want)), 0);
 	ck_assert_ptr_null(strstr(text.data, "\"state\":\"done\""));
+	ck_assert_uint_eq(jobs_running(jobs), 1);
 }
 END_TEST
 
