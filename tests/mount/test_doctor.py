@@ -205,6 +205,20 @@ def test_a_mount_and_why_it_is_not_more(mount, source):
     assert files()["found"] == "1 of 1 changed"
 
 
+def test_what_somebody_evicted_is_no_lack_of_room(mount, source):
+    mounted = mount(source, "backing=resident")
+    passthrough = mounted.stats()["passthrough"]
+    if not passthrough["available"]:
+        pytest.skip("no passthrough: " + passthrough["reason"])
+    for command in (("prefetch", "--resident"), ("evict",)):
+        name, *options = command
+        assert run(name, mounted.path, "*", *options).returncode == 0
+    row = doctor(mounted.path)[1]["mount_memory"]
+    assert row["mark"] == "ok" and "0 evicted for want of room" in row["found"], row
+    # Nor is it one that a choice leaves out something.
+    assert doctor(mounted.path)[1]["mount_clones"]["mark"] == "ok"
+
+
 # ---- it changes nothing ----
 
 def listing(folder):
