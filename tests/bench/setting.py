@@ -160,6 +160,21 @@ class Setting:
             lines.append((path.stat().st_size - nbytes, nbytes, path))
         return self.write_list(f"mount{self.mounts}-{view}", lines)
 
+    @staticmethod
+    def paths(ranges):
+        return [Path(line.split(" ", 2)[2]) for line in ranges.read_text().splitlines()]
+
+    def copies(self, ranges, folder):
+        """The same list with an ordinary copy of each file."""
+        folder.mkdir()
+        lines = []
+        for i, line in enumerate(ranges.read_text().splitlines()):
+            offset, length, path = line.split(" ", 2)
+            run("cp", "--reflink=never", path, folder / str(i))
+            lines.append((offset, length, folder / str(i)))
+        run("sync", "-f", folder)
+        return self.write_list("copies", lines)
+
     # ---- mounts ----
 
     @contextlib.contextmanager
@@ -226,7 +241,7 @@ class Setting:
         image = self.folder / "xfs.image"
         path = self.folder / "xfs"
         with open(image, "wb") as file:
-            file.truncate(self.size + 2 * GIB)
+            file.truncate(2 * self.size + 2 * GIB)
         run("mkfs.xfs", "-q", "-m", "reflink=1", image)
         path.mkdir()
         loop = run("losetup", "--find", "--show", "--direct-io=on", image)
