@@ -83,7 +83,7 @@ def conditions(size, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=lambda text: Path(text).resolve())
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--size", type=int, help="GiB of the model")
     parser.add_argument("--only", help="scenes whose title has this word")

@@ -21,6 +21,8 @@ FIND_FIRST_S, FIND_SECOND_S = 4.0, 0.6
 # is kept awake: fs/busy_poll.h). The limit is met when nothing else runs on the host; a test that fails
 # must not depend on that.
 FIND_FIRST_GUARD_S = 6.0
+# The kernel answers the second walk alone, so that its speed is that of the processor: 0.35 s to 0.57 s seen.
+FIND_SECOND_GUARD_S = 0.9
 BYTES_PER_TENSOR = 300
 
 # Each figure is a median of so many fresh mounts: the machine may be busy for a moment.
@@ -115,7 +117,7 @@ def walk(mount, giant, guard):
     report("find tensors -type f, first", first, "s", FIND_FIRST_S)
     report("find tensors -type f, second", second, "s", FIND_SECOND_S)
     assert statistics.median(first) < guard
-    assert statistics.median(second) < FIND_SECOND_S
+    assert statistics.median(second) < FIND_SECOND_GUARD_S
 
 
 def test_walking_the_tree_on_one_core(mount, giant, one_core):
