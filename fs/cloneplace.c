@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include "util/errtext.h"
@@ -63,6 +64,14 @@ static int open_parent(const struct source_file *file)
 	return fd;
 }
 
+/* Whoever owns the directory around it can put another in its place meanwhile. */
+static bool is_ours(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_uid == geteuid() && !(st.st_mode & 077);
+}
+
 /* Makes a directory, opens it and takes its name away. */
 static int open_nameless_dir(int parent)
 {
@@ -73,8 +82,12 @@ static int open_nameless_dir(int parent)
 	if (!mkdtemp(path))
 		return -errno;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
 		fd = -errno;
+	} else if (!is_ours(fd)) {
+		(void)close(fd);
+		fd = -EPERM;
+	}
 	if (rmdir(path) < 0)
 		log_warning("%s: remove: %s", path, errtext(errno));
 	return fd;
