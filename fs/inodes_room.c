@@ -76,9 +76,7 @@ static struct inode *next_closed(const struct pool *pool, const struct inode *in
 	return inode->list_next == pool->closed ? NULL : inode->list_next;
 }
 
-/* Whether giving the file up would free nothing: clients that have closed it still map
- * it.
- */
+/* Whether giving the file up would free nothing: clients map it that have closed it. */
 static bool is_mapped(const struct inodes *inodes, const struct inode *inode)
 {
 	const struct inodes_kernel *kernel = inodes->setup.kernel;

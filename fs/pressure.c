@@ -152,12 +152,12 @@ static bool take_credit(struct pressure *p, uint64_t bytes)
 	return true;
 }
 
-/* Looks, gives way and looks again. Where one cannot look, the kernel has to say no. */
 static uint64_t above_zero(uint64_t value, uint64_t less)
 {
 	return value > less ? value - less : 0;
 }
 
+/* Looks, gives way and looks again. Where one cannot look, the kernel has to say no. */
 static bool find_room(struct pressure *p, uint64_t bytes)
 {
 	struct memory_room room = { .spare = 0 };

@@ -1,6 +1,5 @@
 """Every way of reading brings the same bytes, whatever the backing is doing meanwhile."""
 import contextlib
-import json
 import os
 import random
 import subprocess
@@ -14,6 +13,7 @@ import mounting
 import reading
 import volumes
 import writers
+from mounting import status
 
 MIB = 1 << 20
 PARTS = 4 if mounting.SANITIZED else 1
@@ -71,12 +71,6 @@ def write_model(folder):
     path.write_bytes(writers.safetensors([(n, "U8", [s], data_of(n)) for n, s in SIZES.items()],
                                          pad=3))
     return path
-
-
-def status(mounted):
-    out = subprocess.run([MOUNTCTL, "--json", "status", mounted.path], capture_output=True,
-                         check=True).stdout
-    return json.loads(out)
 
 
 def files_of(mounted):

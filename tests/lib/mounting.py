@@ -220,3 +220,15 @@ class Mount:
 
     def stats(self):
         return json.loads((self.path / ".weightfs" / "stats.json").read_bytes())
+
+
+def status(mounted):
+    """The status by way of the control socket, which is never stale."""
+    out = subprocess.run([BIN / "mountctl", "--json", "status", mounted.path],
+                         capture_output=True, check=True).stdout
+    return json.loads(out)
+
+
+def backing(path):
+    """Where the bytes of a tensor's file come from now."""
+    return os.getxattr(path, "user.weightfs.backing").decode()

@@ -7,7 +7,7 @@ import pytest
 
 import mounting
 import writers
-from test_resident import backing, status
+from mounting import backing, status
 
 MIB = 1 << 20
 COUNT = 12

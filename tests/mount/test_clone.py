@@ -1,7 +1,6 @@
 """The clone backing: tensors that share the blocks of the model file, read by passthrough."""
 import ctypes
 import errno
-import json
 import mmap
 import os
 import random
@@ -15,6 +14,7 @@ import safetensors
 
 import mounting
 import writers
+from mounting import backing, status
 
 MIB = 1 << 20
 PAGE = 4096
@@ -109,17 +109,6 @@ def cloned(mount):
         assert status(mounted)["clone"]["available"], status(mounted)["clone"]
         return mounted
     return start
-
-
-def status(mounted):
-    """The status by way of the control socket, which is never stale."""
-    out = subprocess.run([mounting.WEIGHTFS.parent / "mountctl", "--json", "status", mounted.path],
-                         capture_output=True, check=True).stdout
-    return json.loads(out)
-
-
-def backing(path):
-    return os.getxattr(path, "user.weightfs.backing").decode()
 
 
 def view_path(mounted, name, view="npy"):

@@ -1,5 +1,4 @@
 """Resident tensors give way when memory runs short."""
-import json
 import mmap
 import os
 import random
@@ -14,6 +13,7 @@ import pytest
 import cgroups
 import mounting
 import writers
+from mounting import status
 
 MIB = 1 << 20
 COUNT, SIZE = 12, 48 * MIB + 4099
@@ -55,12 +55,6 @@ def mounted_in(group, source, mount):
             pytest.skip("no passthrough: " + status(mounted)["passthrough"]["reason"])
         return mounted
     return start
-
-
-def status(mounted):
-    out = subprocess.run([mounting.BIN / "mountctl", "--json", "status", mounted.path],
-                         capture_output=True, check=True).stdout
-    return json.loads(out)
 
 
 def people(mounted):

@@ -15,6 +15,7 @@ import pytest
 
 import mounting
 import writers
+from mounting import backing, status
 
 MIB = 1 << 20
 SIZES = {"a.small": 1000, "a.odd": 3 * MIB + 17, "b.large": 9 * MIB, "b.next": 2 * MIB + 1}
@@ -41,19 +42,8 @@ def resident(mount, source):
     return start
 
 
-def status(mounted):
-    """The status by way of the control socket, which is never stale."""
-    out = subprocess.run([mounting.WEIGHTFS.parent / "mountctl", "--json", "status", mounted.path],
-                         capture_output=True, check=True).stdout
-    return json.loads(out)
-
-
 def sums(mounted):
     return status(mounted)["resident"]
-
-
-def backing(path):
-    return os.getxattr(path, "user.weightfs.backing").decode()
 
 
 def view_paths(mounted, name):
