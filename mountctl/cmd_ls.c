@@ -351,14 +351,9 @@ static enum command_result list_mount(const struct request *request)
 	const struct mount *mount;
 	const char *below;
 
-	if (mounts_read(&mounts) < 0)
+	mount = mounts_require(&mounts, request->mountpoint, &dir, &below);
+	if (!mount)
 		return COMMAND_FAILED;
-	dir = mounts_absolute_path(&mounts, request->mountpoint);
-	mount = dir ? mounts_containing(&mounts, dir, &below) : NULL;
-	if (!mount) {
-		(void)text_error(request->mountpoint, "not a weightfs mount", 0);
-		return COMMAND_FAILED;
-	}
 	if (daemon_require(mount, &answer) < 0)
 		return COMMAND_FAILED;
 	backings.dir = dir;

@@ -333,14 +333,9 @@ static enum command_result show_status_of(const char *path, bool json)
 	const struct mount *mount;
 	const char *below;
 
-	if (mounts_read(&mounts) < 0)
+	mount = mounts_require(&mounts, path, &absolute, &below);
+	if (!mount)
 		return COMMAND_FAILED;
-	absolute = mounts_absolute_path(&mounts, path);
-	mount = absolute ? mounts_containing(&mounts, absolute, &below) : NULL;
-	if (!mount) {
-		(void)text_error(path, "not a weightfs mount", 0);
-		return COMMAND_FAILED;
-	}
 	if (daemon_require(mount, &answer) < 0)
 		return COMMAND_FAILED;
 	return show(answer.status, json);

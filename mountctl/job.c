@@ -505,14 +505,9 @@ static enum command_result run_on_mount(const struct request *request)
 	const struct mount *mount;
 	const char *below;
 
-	if (mounts_read(&mounts) < 0)
+	mount = mounts_require(&mounts, request->mountpoint, &absolute, &below);
+	if (!mount)
 		return COMMAND_FAILED;
-	absolute = mounts_absolute_path(&mounts, request->mountpoint);
-	mount = absolute ? mounts_containing(&mounts, absolute, &below) : NULL;
-	if (!mount) {
-		(void)text_error(request->mountpoint, "not a weightfs mount", 0);
-		return COMMAND_FAILED;
-	}
 	/* Patterns match names of the whole model: a directory would not limit them. */
 	if (*below != '\0') {
 		(void)text_error(request->mountpoint, TENSORS_NO_MODEL, 0);

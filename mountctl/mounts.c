@@ -323,3 +323,17 @@ char *mounts_absolute_path(const struct mounts *mounts, const char *path)
 	free(walk.rest);
 	return absolute;
 }
+
+const struct mount *mounts_require(struct mounts *mounts, const char *path,
+				   char **absolute, const char **below)
+{
+	const struct mount *mount;
+
+	if (mounts_read(mounts) < 0)
+		return NULL;
+	*absolute = mounts_absolute_path(mounts, path);
+	mount = *absolute ? mounts_containing(mounts, *absolute, below) : NULL;
+	if (!mount)
+		(void)text_error(path, "not a weightfs mount", 0);
+	return mount;
+}

@@ -60,4 +60,10 @@ bool mounts_path_is_below(const char *path, const char *dir);
  * weightfs mount is entered, whose daemon might hang. Heap; NULL when out of memory. */
 char *mounts_absolute_path(const struct mounts *mounts, const char *path);
 
+/* Reads the table into `mounts` and finds the mount that a path lies in, which a person
+ * named: NULL with a message if there is none. `absolute`, which the caller frees,
+ * becomes the path as mounts_absolute_path() has it; `below` points into it. */
+const struct mount *mounts_require(struct mounts *mounts, const char *path,
+				   char **absolute, const char **below);
+
 #endif
