@@ -125,6 +125,9 @@ static int request_predicted(void *context, struct node node)
 {
 	struct weightfs *fs = context;
 
+	/* Only a pin takes memory on each node. */
+	if (node.copy > 0)
+		return -EOPNOTSUPP;
 	if (inodes_state(fs->inodes, node) != INODE_IDLE)
 		return -EALREADY;
 	return inodes_request(fs->inodes, node, FILL_PREDICTED);

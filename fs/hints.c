@@ -111,19 +111,31 @@ static unsigned int view_count(const struct job_spec *spec)
 	return count;
 }
 
+/* The file of a view in each tree. */
+static void mark_copies(struct hints *hints, struct job *job, struct node node)
+{
+	const struct numa_mirror *mirror = &hints->fs->mirror;
+
+	for (unsigned int i = 0; i < numa_mirror_file_count(mirror); i++) {
+		node.copy = numa_mirror_file_at(mirror, i);
+		mark(hints, job, node);
+	}
+}
+
 static void mark_all(struct hints *hints, struct job *job,
 		     const struct selection *selection)
 {
 	const struct job_spec *spec = job_spec(job);
+	unsigned int files =
+		view_count(spec) * numa_mirror_file_count(&hints->fs->mirror);
 
-	job_expect(job, selection->count * view_count(spec),
-		   selection->bytes * view_count(spec));
+	job_expect(job, selection->count * files, selection->bytes * files);
 	for (size_t i = 0; i < selection->count; i++)
 		for (unsigned int view = 0; view < VIEW_COUNT; view++)
 			if (spec->views[view])
-				mark(hints, job,
-				     (struct node){ NODE_TENSOR, (enum view)view,
-						    selection->tensors[i] });
+				mark_copies(hints, job,
+					    layout_tensor((enum view)view,
+							  selection->tensors[i]));
 }
 
 /* ---- Giving up ---- */
@@ -174,19 +186,31 @@ static void add_to_stretch(const struct hints *hints, struct job *job, uint32_t 
 		stretch->end = t->offset + t->nbytes;
 }
 
+/* In any tree: a pin that is being made or undone may have come to some of them only. */
+static bool is_view_pinned(struct hints *hints, struct node node)
+{
+	const struct numa_mirror *mirror = &hints->fs->mirror;
+
+	for (unsigned int i = 0; i < numa_mirror_file_count(mirror); i++) {
+		node.copy = numa_mirror_file_at(mirror, i);
+		if (pins_is_set(hints->fs->pins, node))
+			return true;
+	}
+	return false;
+}
+
 static bool is_pinned(struct hints *hints, const struct job_spec *spec, uint32_t tensor)
 {
 	for (unsigned int view = 0; view < VIEW_COUNT; view++)
 		if (spec->views[view] &&
-		    pins_is_set(hints->fs->pins,
-				(struct node){ NODE_TENSOR, (enum view)view, tensor }))
+		    is_view_pinned(hints, layout_tensor((enum view)view, tensor)))
 			return true;
 	return false;
 }
 
-/* Gives up the file of one view, and what the kernel has read of it through the daemon.
+/* Gives up one file of a tensor, and what the kernel has read of it through the daemon.
  * False if it is in use. */
-static bool evict_view(struct hints *hints, struct job *job, struct node node)
+static bool evict_file(struct hints *hints, struct job *job, struct node node)
 {
 	struct inodes *inodes = hints->fs->inodes;
 	const struct tensor *t = model_tensor(hints->fs->served->model, node.index);
@@ -203,6 +227,20 @@ static bool evict_view(struct hints *hints, struct job *job, struct node node)
 	return true;
 }
 
+/* The file of a view in each tree. False if one is in use. */
+static bool evict_view(struct hints *hints, struct job *job, struct node node)
+{
+	const struct numa_mirror *mirror = &hints->fs->mirror;
+	bool all = true;
+
+	for (unsigned int i = 0; i < numa_mirror_file_count(mirror); i++) {
+		node.copy = numa_mirror_file_at(mirror, i);
+		if (!evict_file(hints, job, node))
+			all = false;
+	}
+	return all;
+}
+
 static void evict_tensor(struct hints *hints, struct job *job, uint32_t tensor,
 			 struct stretch *stretch)
 {
@@ -216,8 +254,7 @@ static void evict_tensor(struct hints *hints, struct job *job, uint32_t tensor,
 	}
 	for (unsigned int view = 0; view < VIEW_COUNT; view++)
 		if (spec->views[view] &&
-		    !evict_view(hints, job,
-				(struct node){ NODE_TENSOR, (enum view)view, tensor }))
+		    !evict_view(hints, job, layout_tensor((enum view)view, tensor)))
 			outcome = JOB_IN_USE;
 	add_to_stretch(hints, job, tensor, stretch);
 	job_count(job, outcome, t->nbytes, t);

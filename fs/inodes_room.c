@@ -18,13 +18,13 @@ void inodes_close_files(struct inodes *inodes, struct inode_file *files)
 	}
 }
 
-/* A tensor counts as ready by its raw view, so that it counts once. */
+/* A tensor counts as ready by its raw view in the main tree, so that it counts once. */
 void inodes_count_ready(struct inodes *inodes, const struct inode *inode, int change)
 {
 	struct backing_sums *sums = &inodes->sums.by[inode->choice];
 
 	sums->files += (uint64_t)change;
-	if (inode->node.view != VIEW_RAW)
+	if (inode->node.view != VIEW_RAW || inode->node.copy != 0)
 		return;
 	sums->tensors += (uint64_t)change;
 	sums->tensor_bytes +=

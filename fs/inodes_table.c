@@ -55,7 +55,8 @@ static uint32_t bucket_of(const struct inodes *inodes, struct node node)
 
 static bool same_node(struct node a, struct node b)
 {
-	return a.kind == b.kind && a.view == b.view && a.index == b.index;
+	return a.kind == b.kind && a.view == b.view && a.index == b.index &&
+	       a.copy == b.copy;
 }
 
 struct inode *inodes_find(const struct inodes *inodes, struct node node)

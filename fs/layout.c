@@ -8,17 +8,19 @@
 /* ---- Inode numbers ---- */
 
 #define ROOT_INO   1u
+#define COPY_SHIFT 48
 #define KIND_SHIFT 40
 #define VIEW_SHIFT 36
 #define INDEX_MASK UINT64_C(0xffffffff)
 #define VIEW_MASK  UINT64_C(0xf)
+#define KIND_MASK  UINT64_C(0xff)
 
 uint64_t layout_ino(struct node node)
 {
 	if (node.kind == NODE_ROOT)
 		return ROOT_INO;
-	return (uint64_t)node.kind << KIND_SHIFT | (uint64_t)node.view << VIEW_SHIFT |
-	       node.index;
+	return (uint64_t)node.copy << COPY_SHIFT | (uint64_t)node.kind << KIND_SHIFT |
+	       (uint64_t)node.view << VIEW_SHIFT | node.index;
 }
 
 /* How many nodes of this kind there are: indices are below it. */
@@ -43,6 +45,7 @@ static uint64_t kind_count(const struct weightfs *fs, enum node_kind kind)
 	case NODE_FLAT_DIR:
 	case NODE_FLAT_VIEW:
 	case NODE_CONTROL_DIR:
+	case NODE_NUMA_DIR:
 		return 1;
 	case NODE_KIND_COUNT:
 		break;
@@ -57,9 +60,27 @@ static uint64_t view_count(enum node_kind kind)
 		       : 1;
 }
 
+/* Directories that have their like in the tree of each memory node. */
+static bool is_in_each_tree(enum node_kind kind)
+{
+	return kind == NODE_TREE_DIR || kind == NODE_FLAT_DIR || kind == NODE_FLAT_VIEW ||
+	       kind == NODE_FILES_DIR || kind == NODE_NUMA_DIR;
+}
+
+static bool copy_exists(const struct weightfs *fs, enum node_kind kind, uint16_t copy)
+{
+	if (copy == 0)
+		return kind != NODE_NUMA_DIR;
+	if (!numa_mirror_has(&fs->mirror, copy))
+		return false;
+	return is_in_each_tree(kind) ||
+	       (kind == NODE_TENSOR && numa_mirror_file(&fs->mirror, copy) == copy);
+}
+
 bool layout_node(const struct weightfs *fs, uint64_t ino, struct node *node)
 {
-	uint64_t kind = ino >> KIND_SHIFT;
+	uint16_t copy = (uint16_t)(ino >> COPY_SHIFT);
+	uint64_t kind = ino >> KIND_SHIFT & KIND_MASK;
 	uint64_t view = ino >> VIEW_SHIFT & VIEW_MASK;
 	uint64_t index = ino & INDEX_MASK;
 
@@ -71,14 +92,15 @@ bool layout_node(const struct weightfs *fs, uint64_t ino, struct node *node)
 	if (kind == NODE_ROOT || kind >= NODE_KIND_COUNT ||
 	    view >= view_count((enum node_kind)kind) ||
 	    index >= kind_count(fs, (enum node_kind)kind) ||
-	    ino != (kind << KIND_SHIFT | view << VIEW_SHIFT | index))
+	    !copy_exists(fs, (enum node_kind)kind, copy))
 		return false;
 	*node = (struct node){
 		.kind = (enum node_kind)kind,
 		.view = (enum view)view,
 		.index = (uint32_t)index,
+		.copy = copy,
 	};
-	return true;
+	return layout_ino(*node) == ino;
 }
 
 /* ---- Directories with a fixed list of children ---- */
@@ -94,6 +116,7 @@ static const struct fixed_child {
 	{ "safetensors", { .kind = NODE_TREE_DIR, .view = VIEW_SAFETENSORS } },
 	{ "flat", { .kind = NODE_FLAT_DIR } },
 	{ "files", { .kind = NODE_FILES_DIR } },
+	/* Last, since the trees of memory nodes do without. */
 	{ ".weightfs", { .kind = NODE_CONTROL_DIR } },
 };
 
@@ -117,6 +140,10 @@ static const struct fixed_child *fixed_children(const struct weightfs *fs,
 		*count = ARRAY_LEN(root_children);
 		return root_children;
 	}
+	if (dir.kind == NODE_NUMA_DIR) {
+		*count = ARRAY_LEN(root_children) - 1;
+		return root_children;
+	}
 	if (dir.kind == NODE_FLAT_DIR) {
 		*count = ARRAY_LEN(flat_children);
 		return flat_children;
@@ -129,7 +156,36 @@ static const struct fixed_child *fixed_children(const struct weightfs *fs,
 	return NULL;
 }
 
+/* A child of a directory as it is in its tree. */
+static struct node fixed_in(struct node dir, struct node child)
+{
+	if (is_in_each_tree(child.kind))
+		child.copy = dir.copy;
+	return child;
+}
+
+/* A tensor in a directory. */
+static struct node tensor_in(const struct weightfs *fs, struct node dir, uint32_t index)
+{
+	struct node tensor = layout_tensor(dir.view, index);
+
+	tensor.copy = numa_mirror_file(&fs->mirror, dir.copy);
+	return tensor;
+}
+
 /* ---- Lookup ---- */
+
+static int lookup_numa_dir(const struct weightfs *fs, const char *name,
+			   struct node *child)
+{
+	const struct node found = { .kind = NODE_NUMA_DIR,
+				    .copy = numa_mirror_find(&fs->mirror, name) };
+
+	if (found.copy == 0)
+		return -ENOENT;
+	*child = found;
+	return 0;
+}
 
 static int lookup_fixed(const struct weightfs *fs, struct node dir, const char *name,
 			struct node *child)
@@ -141,24 +197,25 @@ static int lookup_fixed(const struct weightfs *fs, struct node dir, const char *
 		return -ENOTDIR;
 	for (size_t i = 0; i < count; i++) {
 		if (strcmp(children[i].name, name) == 0) {
-			*child = children[i].node;
+			*child = fixed_in(dir, children[i].node);
 			return 0;
 		}
 	}
-	return -ENOENT;
+	return dir.kind == NODE_ROOT ? lookup_numa_dir(fs, name, child) : -ENOENT;
 }
 
 static int lookup_tree(const struct weightfs *fs, struct node dir, const char *name,
 		       struct node *child)
 {
 	const struct tree *tree = fs->served->tree;
-	uint32_t index;
+	struct node subdir = dir;
+	uint32_t tensor;
 
-	if (tree_find_file(tree, dir.index, name, view_info(dir.view)->suffix, &index))
-		*child = (struct node){ NODE_TENSOR, dir.view, index };
+	if (tree_find_file(tree, dir.index, name, view_info(dir.view)->suffix, &tensor))
+		*child = tensor_in(fs, dir, tensor);
 	else if (nametree_find_dir(tree_names(tree), dir.index, name, strlen(name),
-				   &index))
-		*child = (struct node){ NODE_TREE_DIR, dir.view, index };
+				   &subdir.index))
+		*child = subdir;
 	else
 		return -ENOENT;
 	return 0;
@@ -171,7 +228,7 @@ static int lookup_flat(const struct weightfs *fs, struct node dir, const char *n
 
 	if (!tree_find_flat(fs->served->tree, name, view_info(dir.view)->suffix, &tensor))
 		return -ENOENT;
-	*child = (struct node){ NODE_TENSOR, dir.view, tensor };
+	*child = tensor_in(fs, dir, tensor);
 	return 0;
 }
 
@@ -179,12 +236,13 @@ static int lookup_files(const struct weightfs *fs, struct node dir, const char *
 			struct node *child)
 {
 	const struct nametree *names = fs->served->source->names;
-	uint32_t index;
+	struct node subdir = dir;
+	uint32_t file;
 
-	if (nametree_find_leaf(names, dir.index, name, strlen(name), &index))
-		*child = (struct node){ .kind = NODE_FILE, .index = index };
-	else if (nametree_find_dir(names, dir.index, name, strlen(name), &index))
-		*child = (struct node){ .kind = NODE_FILES_DIR, .index = index };
+	if (nametree_find_leaf(names, dir.index, name, strlen(name), &file))
+		*child = (struct node){ .kind = NODE_FILE, .index = file };
+	else if (nametree_find_dir(names, dir.index, name, strlen(name), &subdir.index))
+		*child = subdir;
 	else
 		return -ENOENT;
 	return 0;
@@ -223,7 +281,8 @@ static bool tree_child(const struct weightfs *fs, struct node dir, uint64_t posi
 		uint32_t index = nametree_subdir_at(names, d, (uint32_t)position);
 		const struct nametree_dir *sub = nametree_dir(names, index);
 
-		*child = (struct node){ NODE_TREE_DIR, dir.view, index };
+		*child = dir;
+		child->index = index;
 		memcpy(name, sub->name, sub->name_len);
 		name[sub->name_len] = '\0';
 		return true;
@@ -231,8 +290,7 @@ static bool tree_child(const struct weightfs *fs, struct node dir, uint64_t posi
 	position -= d->subdir_count;
 	if (position >= d->leaf_count)
 		return false;
-	*child = (struct node){ NODE_TENSOR, dir.view,
-				nametree_leaf_at(names, d, (uint32_t)position) };
+	*child = tensor_in(fs, dir, nametree_leaf_at(names, d, (uint32_t)position));
 	(void)tree_file_name(tree, child->index, view_info(dir.view)->suffix, name);
 	return true;
 }
@@ -242,7 +300,7 @@ static bool flat_child(const struct weightfs *fs, struct node dir, uint64_t posi
 {
 	if (position >= model_tensor_count(fs->served->model))
 		return false;
-	*child = (struct node){ NODE_TENSOR, dir.view, (uint32_t)position };
+	*child = tensor_in(fs, dir, (uint32_t)position);
 	(void)tree_flat_name(fs->served->tree, child->index, view_info(dir.view)->suffix,
 			     name);
 	return true;
@@ -257,12 +315,12 @@ static bool files_child(const struct weightfs *fs, struct node dir, uint64_t pos
 	size_t len;
 
 	if (position < d->subdir_count) {
-		child->kind = NODE_FILES_DIR;
+		*child = dir;
 		child->index = nametree_subdir_at(names, d, (uint32_t)position);
 		text = nametree_dir(names, child->index)->name;
 		len = nametree_dir(names, child->index)->name_len;
 	} else if (position - d->subdir_count < d->leaf_count) {
-		child->kind = NODE_FILE;
+		*child = (struct node){ .kind = NODE_FILE };
 		child->index =
 			nametree_leaf_at(names, d, (uint32_t)position - d->subdir_count);
 		text = nametree_leaf(names, child->index)->name;
@@ -270,9 +328,21 @@ static bool files_child(const struct weightfs *fs, struct node dir, uint64_t pos
 	} else {
 		return false;
 	}
-	child->view = VIEW_RAW;
 	memcpy(name, text, len);
 	name[len] = '\0';
+	return true;
+}
+
+static bool numa_child(const struct weightfs *fs, uint64_t position, struct node *child,
+		       char name[static PATH_NAME_MAX + 1])
+{
+	if (position >= fs->mirror.count)
+		return false;
+	*child = (struct node){
+		.kind = NODE_NUMA_DIR,
+		.copy = (uint16_t)(fs->mirror.nodes[position] + 1),
+	};
+	numa_mirror_name(child->copy, name);
 	return true;
 }
 
@@ -289,9 +359,11 @@ bool layout_child(const struct weightfs *fs, struct node dir, uint64_t position,
 	if (dir.kind == NODE_FILES_DIR)
 		return files_child(fs, dir, position, child, name);
 	children = fixed_children(fs, dir, &count);
+	if (dir.kind == NODE_ROOT && position >= count)
+		return numa_child(fs, position - count, child, name);
 	if (!children || position >= count)
 		return false;
-	*child = children[position].node;
+	*child = fixed_in(dir, children[position].node);
 	memcpy(name, children[position].name, strlen(children[position].name) + 1);
 	return true;
 }
@@ -299,12 +371,13 @@ bool layout_child(const struct weightfs *fs, struct node dir, uint64_t position,
 struct node layout_parent(const struct weightfs *fs, struct node dir)
 {
 	const struct node root = { .kind = NODE_ROOT };
-	const struct node flat = { .kind = NODE_FLAT_DIR };
+	const struct node flat = { .kind = NODE_FLAT_DIR, .copy = dir.copy };
+	const struct node numa = { .kind = NODE_NUMA_DIR, .copy = dir.copy };
 
 	if (dir.kind == NODE_FLAT_VIEW)
 		return flat;
 	if (dir.index == NAMETREE_ROOT)
-		return root;
+		return dir.copy > 0 && dir.kind != NODE_NUMA_DIR ? numa : root;
 	if (dir.kind == NODE_TREE_DIR)
 		dir.index = nametree_dir(tree_names(fs->served->tree), dir.index)->parent;
 	else if (dir.kind == NODE_FILES_DIR)
@@ -318,12 +391,13 @@ bool layout_is_dir(struct node node)
 {
 	return node.kind == NODE_ROOT || node.kind == NODE_TREE_DIR ||
 	       node.kind == NODE_FLAT_DIR || node.kind == NODE_FLAT_VIEW ||
-	       node.kind == NODE_FILES_DIR || node.kind == NODE_CONTROL_DIR;
+	       node.kind == NODE_FILES_DIR || node.kind == NODE_CONTROL_DIR ||
+	       node.kind == NODE_NUMA_DIR;
 }
 
 static nlink_t subdir_count(const struct weightfs *fs, struct node dir)
 {
-	nlink_t dirs = 0;
+	nlink_t dirs = dir.kind == NODE_ROOT ? fs->mirror.count : 0;
 	const struct fixed_child *children;
 	size_t count;
 
@@ -355,15 +429,17 @@ static blkcnt_t blocks(uint64_t bytes)
 	return (blkcnt_t)((bytes + BLOCK - 1) / BLOCK);
 }
 
-/* Bytes count once: those of tensors in the raw view, the rest of the files under files/,
- * documents as they are. GNU tar --sparse takes a file without blocks for a hole. */
+/* Bytes count once: those of tensors in the raw view of the main tree, the rest of the
+ * files under files/, documents as they are. GNU tar --sparse takes a file without blocks
+ * for a hole. */
 static void stat_tensor(const struct weightfs *fs, struct node node, struct stat *st)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
 
 	st->st_size = (off_t)(view_header_len(node.view, t) + t->nbytes);
-	st->st_blocks = node.view == VIEW_RAW ? blocks(t->nbytes) : 0;
-	st->st_nlink = 2; /* its path, and its name in flat/ */
+	st->st_blocks = node.view == VIEW_RAW && node.copy == 0 ? blocks(t->nbytes) : 0;
+	/* Its path, and its name in flat/. The first node's tree has both again. */
+	st->st_nlink = node.copy == 0 && fs->mirror.count > 0 ? 4 : 2;
 	st->st_mtim = served_tensor_file(fs->served, t)->mtime;
 }
 
@@ -400,6 +476,9 @@ static int stat_live(struct weightfs *fs, struct node node, struct stat *st)
 
 static int stat_contents(struct weightfs *fs, struct node node, struct stat *st)
 {
+	/* The trees of memory nodes have these under the same names. */
+	if (node.kind == NODE_FILE || node.kind == NODE_DOCUMENT)
+		st->st_nlink += fs->mirror.count;
 	if (node.kind == NODE_TENSOR)
 		stat_tensor(fs, node, st);
 	else if (node.kind == NODE_FILE)

@@ -26,7 +26,8 @@ enum node_kind {
 	NODE_FILE,      /* index: file of the source */
 	NODE_CONTROL_DIR, /* .weightfs/ */
 	NODE_SOCKET,
-	NODE_LIVE, /* index: enum live_kind */
+	NODE_LIVE,     /* index: enum live_kind */
+	NODE_NUMA_DIR, /* node0/ and its like */
 	NODE_KIND_COUNT,
 };
 
@@ -34,10 +35,17 @@ struct node {
 	enum node_kind kind;
 	enum view view;
 	uint32_t index;
+	uint16_t copy; /* tensors and directories: numa_mirror.h */
 };
 
-/* Inode numbers are computed, not stored: the root is 1, other numbers hold kind, view,
- * index. */
+/* The main tree's file of a tensor. */
+static inline struct node layout_tensor(enum view view, uint32_t index)
+{
+	return (struct node){ .kind = NODE_TENSOR, .view = view, .index = index };
+}
+
+/* Inode numbers are computed, not stored: the root is 1, other numbers hold copy, kind,
+ * view, index. */
 uint64_t layout_ino(struct node node);
 bool layout_node(const struct weightfs *fs, uint64_t ino, struct node *node);
 

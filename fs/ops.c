@@ -436,7 +436,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	stats_add(STAT_LISTXATTR, 1);
 	strbuf_init(&names);
 	if (layout_node(fs, ino, &node))
-		xattr_list(node, &names);
+		xattr_list(fs, node, &names);
 	reply_value(req, &names, size);
 	strbuf_fini(&names);
 }

@@ -16,7 +16,7 @@ _Static_assert(JOBS_RUNNING_MAX <= UINT8_MAX, "jobs that hold one file");
 struct pins {
 	struct weightfs *fs;
 	pthread_mutex_t lock; /* protects the rest; inodes.lock may be taken inside */
-	struct pin *table;    /* by tensor and view; NULL until something is pinned */
+	struct pin *table; /* by tensor, view and copy; NULL until something is pinned */
 	uint64_t count;
 };
 
@@ -41,22 +41,27 @@ void pins_free(struct pins *pins)
 	free(pins);
 }
 
-static size_t place_of(struct node node)
+static size_t place_of(const struct pins *pins, struct node node)
 {
-	return (size_t)node.index * VIEW_COUNT + node.view;
+	const struct numa_mirror *mirror = &pins->fs->mirror;
+	size_t of_main_tree = (size_t)node.index * VIEW_COUNT + node.view;
+
+	return of_main_tree * numa_mirror_file_count(mirror) +
+	       numa_mirror_place(mirror, node.copy);
 }
 
 /* NULL where nothing was ever pinned. */
 static struct pin *find(const struct pins *pins, struct node node)
 {
-	return pins->table ? &pins->table[place_of(node)] : NULL;
+	return pins->table ? &pins->table[place_of(pins, node)] : NULL;
 }
 
 static struct pin *find_or_add(struct pins *pins, struct node node)
 {
 	if (!pins->table)
 		pins->table = calloc(model_tensor_count(pins->fs->served->model),
-				     VIEW_COUNT * sizeof(struct pin));
+				     VIEW_COUNT * sizeof(struct pin) *
+					     numa_mirror_file_count(&pins->fs->mirror));
 	return find(pins, node);
 }
 
@@ -130,7 +135,7 @@ static struct pin get(struct pins *pins, struct node node)
 
 	(void)pthread_mutex_lock(&pins->lock);
 	if (pins->table)
-		pin = pins->table[place_of(node)];
+		pin = pins->table[place_of(pins, node)];
 	(void)pthread_mutex_unlock(&pins->lock);
 	return pin;
 }

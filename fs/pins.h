@@ -20,7 +20,7 @@ struct pins;
 MUST_CHECK int pins_new(struct weightfs *fs, struct pins **pins);
 void pins_free(struct pins *pins); /* NULL is fine */
 
-/* Pins the file of a tensor's view for a person, or undoes that. `changed` tells whether
+/* Pins one file of a tensor's view for a person, or undoes that. `changed` tells whether
  * it was otherwise before. 0 or -ENOMEM. */
 MUST_CHECK int pins_set(struct pins *pins, struct node node, bool pinned, bool *changed);
 

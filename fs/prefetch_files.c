@@ -241,14 +241,35 @@ static void make_files(struct making *m)
 			finish(m, &m->list[i], JOB_CANCELLED);
 }
 
+static void list_copy(struct making *m, const struct selection *selection, uint16_t copy)
+{
+	for (size_t i = 0; i < selection->count; i++) {
+		for (unsigned int view = 0; view < VIEW_COUNT; view++) {
+			struct entry *e = &m->list[m->count];
+
+			if (!job_spec(m->job)->views[view])
+				continue;
+			e->node = layout_tensor((enum view)view, selection->tensors[i]);
+			e->node.copy = copy;
+			m->count++;
+		}
+	}
+}
+
+/* Of each tensor: what is pinned has a file on each memory node. */
+static unsigned int copy_count(const struct hints *hints, const struct job *job)
+{
+	return job_spec(job)->command == JOB_PIN
+		       ? numa_mirror_file_count(&hints->fs->mirror)
+		       : 1;
+}
+
+/* All tensors for one node, then all for the next: where there is no room for all of it,
+ * each tensor is in memory once before one is there twice. */
 static void list_files(struct making *m, const struct selection *selection)
 {
-	for (size_t i = 0; i < selection->count; i++)
-		for (unsigned int view = 0; view < VIEW_COUNT; view++)
-			if (job_spec(m->job)->views[view])
-				m->list[m->count++].node =
-					(struct node){ NODE_TENSOR, (enum view)view,
-						       selection->tensors[i] };
+	for (unsigned int i = 0; i < copy_count(m->hints, m->job); i++)
+		list_copy(m, selection, numa_mirror_file_at(&m->hints->fs->mirror, i));
 }
 
 void prefetch_files(struct hints *hints, struct job *job,
@@ -257,7 +278,8 @@ void prefetch_files(struct hints *hints, struct job *job,
 	struct making m = {
 		.hints = hints,
 		.job = job,
-		.list = calloc(selection->count * VIEW_COUNT + 1, sizeof(struct entry)),
+		.list = calloc(selection->count * VIEW_COUNT * copy_count(hints, job) + 1,
+			       sizeof(struct entry)),
 		.refused_bytes = UINT64_MAX,
 	};
 

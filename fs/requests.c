@@ -57,7 +57,7 @@ static unsigned int place_in(const char *names[static BACKINGS_MAX], const char 
 static char backing_digit(const struct weightfs *fs, uint32_t tensor,
 			  const char *names[static BACKINGS_MAX])
 {
-	const struct node node = { NODE_TENSOR, VIEW_RAW, tensor };
+	const struct node node = layout_tensor(VIEW_RAW, tensor);
 	const char *name =
 		fs->inodes ? inodes_backing_name(fs->inodes, node) : backing_stream.name;
 
@@ -67,8 +67,7 @@ static char backing_digit(const struct weightfs *fs, uint32_t tensor,
 static char pin_digit(const struct weightfs *fs, uint32_t tensor)
 {
 	for (unsigned int view = 0; view < VIEW_COUNT; view++)
-		if (pins_is_set(fs->pins,
-				(struct node){ NODE_TENSOR, (enum view)view, tensor }))
+		if (pins_is_set(fs->pins, layout_tensor((enum view)view, tensor)))
 			return '1';
 	return '0';
 }

@@ -98,6 +98,17 @@ void watch_forget_pages(struct watch *watch, struct node node)
 	end_notify(watch);
 }
 
+/* In all trees. */
+static void forget_tensor(struct watch *w, struct node node)
+{
+	const struct numa_mirror *mirror = &w->fs->mirror;
+
+	for (unsigned int i = 0; i < numa_mirror_file_count(mirror); i++) {
+		node.copy = numa_mirror_file_at(mirror, i);
+		watch_forget_pages(w, node);
+	}
+}
+
 static void forget_file(struct watch *w, uint32_t index)
 {
 	const struct served *served = w->fs->served;
@@ -109,8 +120,7 @@ static void forget_file(struct watch *w, uint32_t index)
 		if (served->shard_files[model_tensor(served->model, i)->shard] != index)
 			continue;
 		for (unsigned int view = 0; view < VIEW_COUNT; view++)
-			watch_forget_pages(w, (struct node){ NODE_TENSOR, (enum view)view,
-							     i });
+			forget_tensor(w, layout_tensor((enum view)view, i));
 	}
 }
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "busy_poll.h"
+#include "numa_mirror.h"
 #include "options.h"
 #include "refusal.h"
 #include "sandbox.h"
@@ -47,6 +48,7 @@ struct weightfs {
 	struct sandbox sandbox;  /* what was given up */
 	struct live_file live[LIVE_COUNT];
 	struct busy_poll busy_poll;
+	struct numa_mirror mirror; /* trees of memory nodes */
 
 	/* NULL until the mount serves. */
 	struct hints *hints;

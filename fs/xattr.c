@@ -70,6 +70,11 @@ static void get_backing(const struct weightfs *fs, struct node node, struct strb
 	strbuf_add_str(out, name);
 }
 
+static void get_node(const struct weightfs *fs, struct node node, struct strbuf *out)
+{
+	put_u64(out, (uint64_t)numa_mirror_node(&fs->mirror, node.copy));
+}
+
 static const struct xattr {
 	const char *name;
 	void (*get)(const struct weightfs *fs, struct node node, struct strbuf *out);
@@ -78,13 +83,19 @@ static const struct xattr {
 	{ PREFIX "shape", get_shape },   { PREFIX "format", get_format },
 	{ PREFIX "file", get_file },     { PREFIX "offset", get_offset },
 	{ PREFIX "nbytes", get_nbytes }, { PREFIX "backing", get_backing },
+	{ PREFIX "node", get_node }, /* the last: only with numa=mirror */
 };
 
-void xattr_list(struct node node, struct strbuf *out)
+static size_t xattr_count(const struct weightfs *fs)
+{
+	return ARRAY_LEN(xattrs) - (fs->mirror.count > 0 ? 0 : 1);
+}
+
+void xattr_list(const struct weightfs *fs, struct node node, struct strbuf *out)
 {
 	if (node.kind != NODE_TENSOR)
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(xattrs); i++)
+	for (size_t i = 0; i < xattr_count(fs); i++)
 		strbuf_add(out, xattrs[i].name, strlen(xattrs[i].name) + 1);
 }
 
@@ -93,7 +104,7 @@ int xattr_get(const struct weightfs *fs, struct node node, const char *name,
 {
 	if (node.kind != NODE_TENSOR || strncmp(name, PREFIX, strlen(PREFIX)) != 0)
 		return -ENODATA;
-	for (size_t i = 0; i < ARRAY_LEN(xattrs); i++) {
+	for (size_t i = 0; i < xattr_count(fs); i++) {
 		if (strcmp(xattrs[i].name, name) == 0) {
 			xattrs[i].get(fs, node, out);
 			return out->err;

@@ -5,7 +5,7 @@
 #include "layout.h"
 
 /* All names, each ended by NUL, as listxattr(2) returns them; nothing for other files. */
-void xattr_list(struct node node, struct strbuf *out);
+void xattr_list(const struct weightfs *fs, struct node node, struct strbuf *out);
 
 /* The value, without a NUL. 0 or -ENODATA. */
 MUST_CHECK int xattr_get(const struct weightfs *fs, struct node node, const char *name,

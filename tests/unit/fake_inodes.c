@@ -6,8 +6,9 @@
 
 #include "unit.h"
 
-#define MOST_FDS   4096
-#define MOST_NODES ((size_t)FAKE_TENSORS * VIEW_COUNT)
+#define MOST_FDS    4096
+#define MOST_COPIES 2
+#define MOST_NODES  ((size_t)FAKE_TENSORS * VIEW_COUNT * MOST_COPIES)
 
 /* A file, by its descriptor. */
 struct file {
@@ -75,12 +76,14 @@ void fake_blame(const char *rule)
 
 static struct kernel_inode *kernel_inode(struct node node)
 {
-	return &fake.kernel[node.index * VIEW_COUNT + node.view];
+	return &fake.kernel[(node.index * VIEW_COUNT + node.view) * MOST_COPIES +
+			    node.copy];
 }
 
 static bool same_node(struct node a, struct node b)
 {
-	return a.kind == b.kind && a.view == b.view && a.index == b.index;
+	return a.kind == b.kind && a.view == b.view && a.index == b.index &&
+	       a.copy == b.copy;
 }
 
 /* ---- Backings ---- */

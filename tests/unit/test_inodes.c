@@ -121,6 +121,34 @@ START_TEST(all_who_wait_get_the_same_file_and_views_get_their_own)
 }
 END_TEST
 
+/* With numa=mirror; what one has says nothing of the other. */
+START_TEST(the_file_of_another_memory_node_is_another_file)
+{
+	struct node copy = raw(1);
+	struct fake_open *open;
+	int id;
+
+	copy.copy = 1;
+	start_resident(NO_LIMIT, 1);
+	make_ready(copy);
+	expect_backing(raw(1), "stream");
+	ck_assert_uint_eq(resident().files, 1);
+	/* The tensor counts as what the main tree has. */
+	ck_assert_uint_eq(resident().tensors, 0);
+	id = visit(copy);
+	ck_assert_int_gt(id, 0);
+	open = fake_open(raw(1));
+	ck_assert_int_eq(inodes_evict(fake_inodes(), copy), 0);
+	fake_wait_answer(open);
+	ck_assert_int_ne(fake_close(open), 0);
+	expect_backing(raw(1), "resident");
+	expect_backing(copy, "stream");
+	ck_assert_uint_eq(fake_summary().used, FAKE_MIB);
+	ck_assert_uint_eq(resident().tensors, 1);
+	fake_stop();
+}
+END_TEST
+
 START_TEST(a_ready_file_is_used_again)
 {
 	int id;
@@ -703,6 +731,7 @@ static TCase *opens_case(void)
 	tcase_add_test(tcase, a_small_tensor_is_streamed);
 	tcase_add_test(tcase, an_open_waits_for_its_file_and_is_passed_through_to_it);
 	tcase_add_test(tcase, all_who_wait_get_the_same_file_and_views_get_their_own);
+	tcase_add_test(tcase, the_file_of_another_memory_node_is_another_file);
 	tcase_add_test(tcase, a_ready_file_is_used_again);
 	tcase_add_test(tcase, what_is_open_by_stream_stays_so_until_it_is_closed);
 	tcase_add_test(tcase, with_stream_nothing_is_made_by_an_open);

@@ -87,7 +87,8 @@ static void teardown(struct fixture *f)
 
 static bool same(struct node a, struct node b)
 {
-	return a.kind == b.kind && a.view == b.view && a.index == b.index;
+	return a.kind == b.kind && a.view == b.view && a.index == b.index &&
+	       a.copy == b.copy;
 }
 
 static const struct node root_node = { .kind = NODE_ROOT };
@@ -289,22 +290,22 @@ START_TEST(other_inode_numbers_are_refused)
 	ck_assert(!layout_node(&f.fs, 2, &node));
 	ck_assert(!layout_node(&f.fs, UINT64_MAX, &node));
 	ck_assert(layout_node(&f.fs, 1, &node) && node.kind == NODE_ROOT);
-	expect_no_node(&f, (struct node){ NODE_KIND_COUNT, VIEW_RAW, 0 });
-	expect_no_node(&f, (struct node){ NODE_DOCUMENT, VIEW_RAW, DOCUMENT_COUNT });
-	expect_no_node(&f, (struct node){ NODE_DOCUMENT, VIEW_NPY, 0 });
-	expect_no_node(&f, (struct node){ NODE_TENSOR, VIEW_RAW, 9 });
-	expect_no_node(&f, (struct node){ NODE_TENSOR, VIEW_COUNT, 0 });
-	expect_no_node(&f, (struct node){ NODE_TENSOR, VIEW_RAW, UINT32_MAX });
-	expect_no_node(&f, (struct node){ NODE_FILE, VIEW_RAW, 6 });
-	expect_no_node(&f, (struct node){ NODE_FILE, VIEW_NPY, 0 });
-	expect_no_node(&f, (struct node){ NODE_FILES_DIR, VIEW_RAW, 3 });
-	expect_no_node(&f, (struct node){ NODE_FLAT_VIEW, VIEW_RAW, 1 });
-	expect_no_node(&f, (struct node){ NODE_LIVE, VIEW_RAW, LIVE_COUNT });
-	expect_no_node(&f, (struct node){ NODE_SOCKET, VIEW_RAW, 0 });
+	expect_no_node(&f, (struct node){ NODE_KIND_COUNT, VIEW_RAW, 0, 0 });
+	expect_no_node(&f, (struct node){ NODE_DOCUMENT, VIEW_RAW, DOCUMENT_COUNT, 0 });
+	expect_no_node(&f, (struct node){ NODE_DOCUMENT, VIEW_NPY, 0, 0 });
+	expect_no_node(&f, (struct node){ NODE_TENSOR, VIEW_RAW, 9, 0 });
+	expect_no_node(&f, (struct node){ NODE_TENSOR, VIEW_COUNT, 0, 0 });
+	expect_no_node(&f, (struct node){ NODE_TENSOR, VIEW_RAW, UINT32_MAX, 0 });
+	expect_no_node(&f, (struct node){ NODE_FILE, VIEW_RAW, 6, 0 });
+	expect_no_node(&f, (struct node){ NODE_FILE, VIEW_NPY, 0, 0 });
+	expect_no_node(&f, (struct node){ NODE_FILES_DIR, VIEW_RAW, 3, 0 });
+	expect_no_node(&f, (struct node){ NODE_FLAT_VIEW, VIEW_RAW, 1, 0 });
+	expect_no_node(&f, (struct node){ NODE_LIVE, VIEW_RAW, LIVE_COUNT, 0 });
+	expect_no_node(&f, (struct node){ NODE_SOCKET, VIEW_RAW, 0, 0 });
 	check_near(&f, 1);
 	for (unsigned int kind = 0; kind < NODE_KIND_COUNT; kind++)
 		check_near(&f, layout_ino((struct node){ (enum node_kind)kind, VIEW_RAW,
-							 0 }));
+							 0, 0 }));
 	teardown(&f);
 }
 END_TEST
@@ -488,7 +489,7 @@ static void check_tensor(struct fixture *f, uint32_t index, const struct strbuf 
 	const struct tensor *t = model_tensor(f->served->model, index);
 
 	for (unsigned int view = 0; view < VIEW_COUNT; view++) {
-		const struct node node = { NODE_TENSOR, (enum view)view, index };
+		const struct node node = layout_tensor((enum view)view, index);
 		struct strbuf want;
 
 		assemble(t, node.view, disk, &want);
@@ -717,13 +718,13 @@ START_TEST(attributes_are_listed_for_tensors_only)
 	setup(&f);
 	strbuf_init(&got);
 	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
-		xattr_list(node_at(&f, others[i]), &got);
+		xattr_list(&f.fs, node_at(&f, others[i]), &got);
 		ck_assert_uint_eq(got.len, 0);
 		ck_assert_int_eq(xattr_get(&f.fs, node_at(&f, others[i]),
 					   "user.weightfs.name", &got),
 				 -ENODATA);
 	}
-	xattr_list(node_at(&f, "npy/a/b.npy"), &got);
+	xattr_list(&f.fs, node_at(&f, "npy/a/b.npy"), &got);
 	ck_assert_uint_eq(got.len, sizeof(names));
 	ck_assert_mem_eq(got.data, names, sizeof(names));
 	strbuf_fini(&got);

@@ -38,7 +38,7 @@ static void free_pins(void)
 
 static struct node node_of(uint32_t tensor, enum view view)
 {
-	return (struct node){ NODE_TENSOR, view, tensor };
+	return layout_tensor(view, tensor);
 }
 
 /* Files that will not be evicted, as inodes.c knows them. */
