@@ -7,6 +7,7 @@
 #include "backing.h"
 #include "fill.h"
 #include "hugetmpfs.h"
+#include "inodes.h"
 #include "passthrough.h"
 #include "pressure.h"
 #include "source_cache.h"
@@ -51,6 +52,33 @@ static int write_header(int fd, enum view view, const struct tensor *t)
 	return r;
 }
 
+static int copy_source(struct weightfs *fs, struct node node, int fd)
+{
+	const struct tensor *t = model_tensor(fs->served->model, node.index);
+	struct source_file *file = served_tensor_file(fs->served, t);
+	int r = write_header(fd, node.view, t);
+
+	if (r == 0)
+		r = fill_copy(file, t->offset, t->nbytes, fd,
+			      view_header_len(node.view, t), &fs->stopping);
+	source_cache_note(fs->source_cache, file, t->offset, t->nbytes);
+	return r;
+}
+
+/* The file of another memory node is copied from that of the main tree, so that the disk
+ * is read once. -ENOENT where that is not in memory. */
+static int copy_main_tree(struct weightfs *fs, struct node node, int fd)
+{
+	const struct tensor *t = model_tensor(fs->served->model, node.index);
+	CLEANUP(close_fd) int from = -ENOENT;
+
+	if (node.copy > 0)
+		from = inodes_borrow(fs->inodes, layout_tensor(node.view, node.index));
+	return from < 0 ? -ENOENT
+			: fill_copy_memory(from, file_size(t, node.view), fd,
+					   &fs->stopping);
+}
+
 static int write_contents(struct weightfs *fs, struct node node, int fd)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
@@ -59,11 +87,9 @@ static int write_contents(struct weightfs *fs, struct node node, int fd)
 
 	if (!source_file_unchanged(file))
 		return -EIO;
-	r = write_header(fd, node.view, t);
-	if (r == 0)
-		r = fill_copy(file, t->offset, t->nbytes, fd,
-			      view_header_len(node.view, t), &fs->stopping);
-	source_cache_note(fs->source_cache, file, t->offset, t->nbytes);
+	r = copy_main_tree(fs, node, fd);
+	if (r == -ENOENT)
+		r = copy_source(fs, node, fd);
 	/* What changed while it was copied is not what was mounted. */
 	if (r == 0 && !source_file_unchanged(file))
 		r = -EIO;

@@ -350,3 +350,18 @@ int fill_copy(const struct source_file *file, uint64_t from, uint64_t len, int t
 	slots_rest(s);
 	return r;
 }
+
+int fill_copy_memory(int from, uint64_t len, int target, const atomic_bool *stop)
+{
+	struct slots *s = &thread_slots;
+	const struct source_file file = { .fd = from };
+	const struct job job = {
+		.file = &file, .len = len, .target = target, .stop = stop
+	};
+	int r = slots_map(s);
+
+	if (r == 0)
+		r = copy_through_cache(s, &job);
+	slots_rest(s);
+	return r;
+}

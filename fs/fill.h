@@ -17,4 +17,8 @@
 MUST_CHECK int fill_copy(const struct source_file *file, uint64_t from, uint64_t len,
 			 int target, uint64_t to, const atomic_bool *stop);
 
+/* The same from the beginning of a file in memory to that of another. */
+MUST_CHECK int fill_copy_memory(int from, uint64_t len, int target,
+				const atomic_bool *stop);
+
 #endif

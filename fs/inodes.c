@@ -162,3 +162,18 @@ enum inode_state inodes_state(struct inodes *inodes, struct node node)
 	(void)pthread_mutex_unlock(&inodes->lock);
 	return state;
 }
+
+int inodes_borrow(struct inodes *inodes, struct node node)
+{
+	const struct inode *inode;
+	int r = -ENOENT;
+
+	(void)pthread_mutex_lock(&inodes->lock);
+	inode = inodes_find(inodes, node);
+	if (inode && inode->state == INODE_READY && inode->choice == BACKING_RESIDENT) {
+		r = fcntl(inode->file->fd, F_DUPFD_CLOEXEC, 0);
+		r = r < 0 ? -errno : r;
+	}
+	(void)pthread_mutex_unlock(&inodes->lock);
+	return r;
+}

@@ -26,8 +26,9 @@ struct making {
 	struct job *job;
 	struct entry *list;
 	size_t count;
-	size_t first; /* all before it are over with */
-	size_t next;  /* the first that was not asked for */
+	size_t per_copy; /* files of each memory node: those of the first come first */
+	size_t first;    /* all before it are over with */
+	size_t next;     /* the first that was not asked for */
 	size_t asked;
 	uint64_t asked_bytes;
 	uint64_t refused_bytes; /* what is as large as this does not fit */
@@ -202,10 +203,16 @@ static void look(struct making *m, struct entry *e)
 
 /* ---- All of them ---- */
 
+/* A file of another memory node is copied from that of the first, once that is there. */
+static bool must_wait(const struct making *m, size_t i)
+{
+	return i >= m->per_copy && m->list[i % m->per_copy].asked;
+}
+
 static void ask_more(struct making *m)
 {
 	while (m->next < m->count && m->asked < ASKED_FILES &&
-	       m->asked_bytes < ASKED_BYTES)
+	       m->asked_bytes < ASKED_BYTES && !must_wait(m, m->next))
 		ask(m, &m->list[m->next++]);
 }
 
@@ -268,8 +275,10 @@ static unsigned int copy_count(const struct hints *hints, const struct job *job)
  * each tensor is in memory once before one is there twice. */
 static void list_files(struct making *m, const struct selection *selection)
 {
-	for (unsigned int i = 0; i < copy_count(m->hints, m->job); i++)
+	for (unsigned int i = 0; i < copy_count(m->hints, m->job); i++) {
 		list_copy(m, selection, numa_mirror_file_at(&m->hints->fs->mirror, i));
+		m->per_copy = i == 0 ? m->count : m->per_copy;
+	}
 }
 
 void prefetch_files(struct hints *hints, struct job *job,

@@ -186,6 +186,33 @@ START_TEST(a_fill_that_is_stopped_ends_early)
 }
 END_TEST
 
+/* To one that ends within a page, of any length. */
+START_TEST(a_file_in_memory_is_copied_to_another)
+{
+	int from = memfd_create("from", MFD_CLOEXEC);
+	uint8_t *copy = malloc(SOURCE_SIZE);
+
+	ck_assert_ptr_nonnull(copy);
+	ck_assert_int_eq(pwrite(from, content, SOURCE_SIZE, 0), (ssize_t)SOURCE_SIZE);
+	ck_assert_int_eq(fill_copy_memory(from, SOURCE_SIZE - 5, target, NULL), 0);
+	ck_assert_int_eq(pread(target, copy, SOURCE_SIZE, 0), (ssize_t)SOURCE_SIZE - 5);
+	ck_assert_mem_eq(copy, content, SOURCE_SIZE - 5);
+	ck_assert_int_eq(fill_copy_memory(from, SOURCE_SIZE + 1, target, NULL), -EIO);
+	(void)close(from);
+	free(copy);
+}
+END_TEST
+
+START_TEST(a_copy_of_memory_that_is_stopped_ends_early)
+{
+	const atomic_bool stop = true;
+
+	ck_assert_int_eq(fill_copy_memory(source.fd, SOURCE_SIZE, target, &stop),
+			 -ECANCELED);
+	ck_assert_int_eq(lseek(target, 0, SEEK_END), 0);
+}
+END_TEST
+
 static TCase *copies_case(void)
 {
 	TCase *tcase = tcase_create("copies");
@@ -199,6 +226,7 @@ static TCase *copies_case(void)
 			    (int)ARRAY_LEN(ranges));
 	tcase_add_test(tcase, reading_around_the_cache_leaves_nothing_there);
 	tcase_add_test(tcase, a_cached_piece_does_not_bring_in_the_next_one);
+	tcase_add_test(tcase, a_file_in_memory_is_copied_to_another);
 	return tcase;
 }
 
@@ -211,6 +239,7 @@ static TCase *failures_case(void)
 	tcase_add_test(tcase, a_source_that_was_cut_is_an_error_around_the_cache);
 	tcase_add_test(tcase, a_target_that_cannot_be_written_is_an_error);
 	tcase_add_test(tcase, a_fill_that_is_stopped_ends_early);
+	tcase_add_test(tcase, a_copy_of_memory_that_is_stopped_ends_early);
 	return tcase;
 }
 

@@ -2,6 +2,7 @@
 #include "fake_inodes.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "unit.h"
 
@@ -145,6 +146,25 @@ START_TEST(the_file_of_another_memory_node_is_another_file)
 	expect_backing(copy, "stream");
 	ck_assert_uint_eq(fake_summary().used, FAKE_MIB);
 	ck_assert_uint_eq(resident().tensors, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(a_file_that_was_borrowed_outlives_its_inode)
+{
+	int fd;
+
+	start_resident(NO_LIMIT, 1);
+	ck_assert_int_eq(inodes_borrow(fake_inodes(), raw(1)), -ENOENT);
+	make_ready(raw(1));
+	ck_assert_int_eq(inodes_borrow(fake_inodes(), npy(1)), -ENOENT);
+	fd = inodes_borrow(fake_inodes(), raw(1));
+	ck_assert_int_ge(fd, 0);
+	/* It does not count as open. */
+	ck_assert_int_eq(inodes_evict(fake_inodes(), raw(1)), 0);
+	ck_assert_int_eq(inodes_borrow(fake_inodes(), raw(1)), -ENOENT);
+	ck_assert_int_ge(fcntl(fd, F_GETFD), 0);
+	(void)close(fd);
 	fake_stop();
 }
 END_TEST
@@ -732,6 +752,7 @@ static TCase *opens_case(void)
 	tcase_add_test(tcase, an_open_waits_for_its_file_and_is_passed_through_to_it);
 	tcase_add_test(tcase, all_who_wait_get_the_same_file_and_views_get_their_own);
 	tcase_add_test(tcase, the_file_of_another_memory_node_is_another_file);
+	tcase_add_test(tcase, a_file_that_was_borrowed_outlives_its_inode);
 	tcase_add_test(tcase, a_ready_file_is_used_again);
 	tcase_add_test(tcase, what_is_open_by_stream_stays_so_until_it_is_closed);
 	tcase_add_test(tcase, with_stream_nothing_is_made_by_an_open);
