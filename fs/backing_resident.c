@@ -9,6 +9,7 @@
 #include "hugetmpfs.h"
 #include "inodes.h"
 #include "passthrough.h"
+#include "placement.h"
 #include "pressure.h"
 #include "source_cache.h"
 #include "util/fd.h"
@@ -99,12 +100,16 @@ static int write_contents(struct weightfs *fs, struct node node, int fd)
 static int make_file(struct weightfs *fs, struct node node)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
-	int fd = hugetmpfs_file(fs->tmpfs, file_size(t, node.view));
+	uint64_t size = file_size(t, node.view);
+	int fd = hugetmpfs_file(fs->tmpfs, size);
+	uint64_t claim;
 	int r;
 
 	if (fd < 0)
 		return fd;
+	claim = placement_bind_file(fs->placement, fd, size, node);
 	r = write_contents(fs, node, fd);
+	placement_settle_file(fs->placement, fd, size, node, claim);
 	if (r == 0)
 		return hugetmpfs_read_only(fd);
 	(void)close(fd);

@@ -9,6 +9,7 @@
 #include "jobs.h"
 #include "metrics.h"
 #include "pins.h"
+#include "placement_status.h"
 #include "predict.h"
 #include "pressure.h"
 #include "stats.h"
@@ -269,6 +270,7 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 	write_backings(fs, w, !no_passthrough);
 	write_prediction(fs, w);
+	placement_write_status(fs, w);
 }
 
 static void write_jobs(const struct weightfs *fs, struct jsonw *w)

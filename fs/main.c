@@ -11,6 +11,7 @@
 
 #include "live.h"
 #include "ops.h"
+#include "placement.h"
 #include "probe.h"
 #include "session.h"
 #include "util/log.h"
@@ -344,20 +345,54 @@ static void log_warnings(const struct served *served)
 			    model_warning(served->model, i));
 }
 
+/* The file that most of the model's bytes are in, for all that is known here. */
+static dev_t source_device(const struct served *served)
+{
+	return model_shard_count(served->model) > 0
+		       ? served->source->files[served->shard_files[0]].dev
+		       : 0;
+}
+
+/* Finds the NUMA nodes that the options ask for, before anything is mounted. */
+static int place(struct weightfs *fs)
+{
+	struct placement_setup setup = {
+		.subject = fs->mountpoint,
+		.sysfs = SYSFS,
+		.choice = fs->options.numa,
+		.source = source_device(fs->served),
+	};
+	struct diag diag;
+	int r;
+
+	setup.allowed = placement_allowed(&setup.unavailable);
+	r = placement_new(&setup, &fs->placement, &diag);
+	if (r < 0)
+		log_error("%s", diag.text);
+	else
+		placement_say(fs->placement);
+	return r;
+}
+
 static int mount_model(struct served *served, const struct arguments *a)
 {
 	struct weightfs fs = { .options = a->options, .served = served, .tmpfs = -1 };
 	char mountpoint[PATH_MAX];
 	int status;
+	int r;
 
 	if (check_mountpoint(a->mountpoint, mountpoint) < 0)
 		return EXIT_FAILURE;
-	log_warnings(served);
 	fs.mountpoint = mountpoint;
+	r = place(&fs);
+	if (r < 0)
+		return r == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
+	log_warnings(served);
 	(void)clock_gettime(CLOCK_MONOTONIC, &fs.started);
 	live_init(&fs);
 	status = run_daemon(&fs, a);
 	live_fini(&fs);
+	placement_free(fs.placement);
 	free(fs.socket_path);
 	return status;
 }

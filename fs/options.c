@@ -9,6 +9,7 @@
 
 #include "memory.h"
 #include "parsers/parser.h"
+#include "placement.h"
 #include "util/size.h"
 #include "util/strbuf.h"
 
@@ -185,6 +186,15 @@ static int set_resident_limit(struct options *o, const char *value, struct diag 
 			  "a size such as 16G, or a share of all memory such as 40%");
 }
 
+static int set_numa(struct options *o, const char *value, struct diag *diag)
+{
+	if (!placement_parse(value, &o->numa))
+		return fail_value(diag, "numa", value,
+				  "local, auto, interleave, mirror, numbers of nodes "
+				  "such as 0 or 0,1, or a GPU such as gpu:0");
+	return 0;
+}
+
 static int set_source_cache(struct options *o, const char *value, struct diag *diag)
 {
 	static const char *const names[] = { "keep", "drop" };
@@ -249,6 +259,7 @@ static const struct option_info {
 	{ "backing", "auto|stream|clone|resident", NEEDS_VALUE, set_backing },
 	{ "resident_limit", "SIZE|PERCENT%", NEEDS_VALUE, set_resident_limit },
 	{ "hugepages", "auto|always|never", NEEDS_VALUE, set_huge_pages },
+	{ "numa", "local|auto|N[,N...]|interleave|gpu:N|mirror", NEEDS_VALUE, set_numa },
 	{ "source_cache", "keep|drop", NEEDS_VALUE, set_source_cache },
 	{ "format", "NAME", NEEDS_VALUE, set_format },
 };
@@ -339,6 +350,19 @@ static int set_option(struct options *options, const char *name, const char *val
 			 DIAG_QUOTED(name, strlen(name)), known);
 }
 
+/* Numbers behind a number, as in "numa=0,1": they are options of no name. */
+static void take_list(const char *value, char **rest)
+{
+	while (*value >= '0' && *value <= '9' && *rest) {
+		size_t digits = strspn(*rest, "0123456789");
+
+		if (digits == 0 || ((*rest)[digits] != ',' && (*rest)[digits] != '\0'))
+			return;
+		(*rest)[-1] = ',';
+		(void)strsep(rest, ",");
+	}
+}
+
 static int parse_items(struct options *options, char *text, struct diag *diag)
 {
 	char *item;
@@ -349,6 +373,8 @@ static int parse_items(struct options *options, char *text, struct diag *diag)
 
 		if (value)
 			*value++ = '\0';
+		if (value && strcmp(item, "numa") == 0)
+			take_list(value, &text);
 		if (*item || value)
 			r = set_option(options, item, value, diag);
 	}

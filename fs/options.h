@@ -9,6 +9,7 @@
 
 #include "hugetmpfs.h"
 #include "parsers/diag.h"
+#include "placement.h"
 
 /* Where the bytes of tensors come from: fs/backing.h. */
 enum backing_choice {
@@ -29,7 +30,8 @@ struct options {
 	enum backing_choice backing;
 	uint64_t resident_limit; /* bytes that resident tensors may take */
 	enum huge_pages huge_pages;
-	bool drop_source_cache; /* what was read of the source */
+	struct placement_choice numa; /* where memory lies */
+	bool drop_source_cache;       /* what was read of the source */
 	const char
 		*format; /* of the source; NULL: by content. Points to a static string. */
 	unsigned long ms_flags; /* nosuid, noexec, ... for mount(2) */

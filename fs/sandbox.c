@@ -28,16 +28,29 @@
 #define SANITIZED 0
 #endif
 
-static bool drop_capabilities(bool keep_admin)
+/* A capability that the caller does not have cannot be asked for: then all would stay. */
+static void keep(struct __user_cap_data_struct *kept,
+		 const struct __user_cap_data_struct *had, int cap)
+{
+	uint32_t bit = had[CAP_TO_INDEX(cap)].permitted & CAP_TO_MASK(cap);
+
+	kept[CAP_TO_INDEX(cap)].permitted |= bit;
+	kept[CAP_TO_INDEX(cap)].effective |= bit;
+}
+
+static bool drop_capabilities(const struct sandbox_needs *needs)
 {
 	struct __user_cap_header_struct header = { .version =
 							   _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct kept[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
+	struct __user_cap_data_struct had[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
 
-	if (keep_admin) {
-		kept[CAP_TO_INDEX(CAP_SYS_ADMIN)].permitted = CAP_TO_MASK(CAP_SYS_ADMIN);
-		kept[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective = CAP_TO_MASK(CAP_SYS_ADMIN);
-	}
+	(void)syscall(SYS_capget, &header, had);
+	if (needs->passthrough)
+		keep(kept, had, CAP_SYS_ADMIN);
+	/* To move pages that clients have mapped. */
+	if (needs->nodes)
+		keep(kept, had, CAP_SYS_NICE);
 	return syscall(SYS_capset, &header, kept) == 0;
 }
 
@@ -196,5 +209,5 @@ void sandbox_enter(struct sandbox *sandbox, const struct sandbox_needs *needs)
 	if (!sandbox->landlock)
 		log_debug("landlock: %s: goes on without it", errtext(errno));
 	sandbox->seccomp = enter_seccomp(needs);
-	sandbox->capabilities = drop_capabilities(needs->passthrough);
+	sandbox->capabilities = drop_capabilities(needs);
 }

@@ -14,7 +14,7 @@ struct cloneplaces;
 struct source;
 
 struct sandbox {
-	bool capabilities; /* none is left, but CAP_SYS_ADMIN for passthrough */
+	bool capabilities; /* none is left, but those below */
 	bool landlock;     /* no file can be opened but /dev/fuse and what is needed */
 	bool seccomp;      /* no exec, no network, no ptrace, no mounts, no modules */
 };
@@ -25,6 +25,7 @@ struct sandbox_needs {
 	int tmpfs;                        /* files may be made there; -1 for none */
 	const struct cloneplaces *clones; /* files may be made there; NULL for nowhere */
 	bool passthrough;                 /* takes CAP_SYS_ADMIN */
+	bool nodes; /* moving memory between them takes CAP_SYS_NICE */
 };
 
 /* For the calling thread and the ones it starts later: call before those, and after

@@ -17,6 +17,7 @@
 #include "hints.h"
 #include "ops.h"
 #include "passthrough.h"
+#include "placement.h"
 #include "thread.h"
 #include "util/errtext.h"
 #include "util/log.h"
@@ -196,10 +197,12 @@ static void *run_loop(void *argument)
 		.tmpfs = s->fs->tmpfs,
 		.clones = s->fs->clones,
 		.passthrough = s->fs->passthrough != NULL,
+		.nodes = placement_has_nodes(s->fs->placement),
 	};
 	sigset_t kick;
 
 	sandbox_enter(&s->fs->sandbox, &needs);
+	placement_enter_thread(s->fs->placement);
 	(void)sigemptyset(&kick);
 	(void)sigaddset(&kick, KICK_SIGNAL);
 	s->result = start_threads(s);

@@ -35,6 +35,7 @@ struct inodes;
 struct jobs;
 struct passthrough;
 struct pins;
+struct placement;
 struct predict;
 struct pressure;
 struct source_cache;
@@ -48,7 +49,8 @@ struct weightfs {
 	struct sandbox sandbox;  /* what was given up */
 	struct live_file live[LIVE_COUNT];
 	struct busy_poll busy_poll;
-	struct numa_mirror mirror; /* trees of memory nodes */
+	struct numa_mirror mirror;   /* trees of memory nodes */
+	struct placement *placement; /* on which NUMA nodes memory lies */
 
 	/* NULL until the mount serves. */
 	struct hints *hints;

@@ -30,6 +30,17 @@ static void expect_refused(const char *text, const char *words)
 	ck_assert_str_eq(diag.text, words);
 }
 
+static void expect_unknown(const char *text, const char *begin)
+{
+	struct options options;
+	struct diag diag;
+
+	options_init(&options);
+	ck_assert_int_eq(options_parse(&options, text, &diag), -EINVAL);
+	diag.text[strlen(begin)] = '\0';
+	ck_assert_str_eq(diag.text, begin);
+}
+
 static void expect_defaults(const struct options *o)
 {
 	ck_assert(!o->allow_other);
@@ -186,7 +197,9 @@ START_TEST(an_unknown_option_is_refused_with_the_known_ones)
 	static const char known[] =
 		"allow_other, ro, uid=N, gid=N, threads=N, readahead=SIZE, "
 		"backing=auto|stream|clone|resident, resident_limit=SIZE|PERCENT%, "
-		"hugepages=auto|always|never, source_cache=keep|drop, format=NAME";
+		"hugepages=auto|always|never, "
+		"numa=local|auto|N[,N...]|interleave|gpu:N|mirror, source_cache=keep|drop, "
+		"format=NAME";
 	static const char *const names[] = { "frobnicate", "Threads",     "thread",
 					     "threadss",   "allow-other", " ro" };
 	char words[512];
@@ -356,6 +369,38 @@ START_TEST(huge_pages_are_auto_always_or_never)
 }
 END_TEST
 
+/* The value of "numa=" as it was understood. */
+static const char *numa_of(const char *text, char out[static 64])
+{
+	const struct options o = parse(text);
+	struct strbuf written;
+
+	strbuf_init_fixed(&written, out, 64);
+	placement_write_choice(&o.numa, &written);
+	return out;
+}
+
+START_TEST(numbers_of_nodes_may_be_several)
+{
+	char out[64];
+
+	ck_assert_str_eq(numa_of("threads=3", out), "local");
+	ck_assert_str_eq(numa_of("numa=0,1,threads=3", out), "0,1");
+	ck_assert_uint_eq(parse("numa=0,1,threads=3").threads, 3);
+	ck_assert_str_eq(numa_of("threads=3,numa=2", out), "2");
+	ck_assert_str_eq(numa_of("numa=2,", out), "2");
+	ck_assert_str_eq(numa_of("numa=1,numa=0", out), "0");
+	ck_assert_str_eq(numa_of("numa=gpu:1,ro", out), "gpu:1");
+	expect_unknown("numa=3,1x", "unknown option '1x': ");
+	expect_unknown("numa=auto,1", "unknown option '1': ");
+	expect_unknown("numa=gpu:0,1", "unknown option '1': ");
+	expect_refused("numa=0,60",
+		       "option numa: value '0,60': must be local, auto, interleave, "
+		       "mirror, numbers of nodes such as 0 or 0,1, or a GPU such as "
+		       "gpu:0");
+}
+END_TEST
+
 START_TEST(the_cache_of_the_source_is_kept_or_dropped)
 {
 	ck_assert(!parse("backing=auto").drop_source_cache);
@@ -400,6 +445,7 @@ static TCase *values_case(void)
 	tcase_add_test(tcase, notes_to_other_programs_are_let_pass);
 	tcase_add_test(tcase, backings_have_names);
 	tcase_add_test(tcase, huge_pages_are_auto_always_or_never);
+	tcase_add_test(tcase, numbers_of_nodes_may_be_several);
 	tcase_add_test(tcase, the_cache_of_the_source_is_kept_or_dropped);
 	tcase_add_test(tcase,
 		       the_limit_of_resident_tensors_is_a_size_or_a_share_of_all_memory);
