@@ -9,6 +9,7 @@
 #include "hugetmpfs.h"
 #include "inodes.h"
 #include "predict.h"
+#include "prefetcher.h"
 #include "pressure.h"
 #include "source_cache.h"
 #include "util/log.h"
@@ -121,34 +122,72 @@ static int prepare_passthrough(struct weightfs *fs, struct fuse_session *session
 	return make_inodes(fs, p);
 }
 
+/* Whether what is predicted can be made resident. */
+static bool makes_resident(const struct weightfs *fs)
+{
+	return fs->inodes && fs->options.backing != BACKING_CLONE &&
+	       passthrough_is_enabled(fs->passthrough);
+}
+
+/* Whether an OPEN makes a clone of it. */
+static bool is_cloned(const struct weightfs *fs, struct node node)
+{
+	return fs->options.backing == BACKING_CLONE && fs->inodes &&
+	       passthrough_is_enabled(fs->passthrough) && backing_clone.suits(fs, node);
+}
+
+/* Makes it resident, or else brings it into the page cache of the source. */
 static int request_predicted(void *context, struct node node)
 {
 	struct weightfs *fs = context;
+	int r;
 
 	/* Only a pin takes memory on each node. */
-	if (node.copy > 0)
+	if (makes_resident(fs) && node.copy == 0) {
+		if (inodes_state(fs->inodes, node) != INODE_IDLE)
+			return -EALREADY;
+		r = inodes_request(fs->inodes, node, FILL_PREDICTED);
+		if (r != -EBUSY && r != -EOPNOTSUPP)
+			return r;
+	}
+	/* A clone has pages of its own. */
+	if (is_cloned(fs, node))
 		return -EOPNOTSUPP;
-	if (inodes_state(fs->inodes, node) != INODE_IDLE)
-		return -EALREADY;
-	return inodes_request(fs->inodes, node, FILL_PREDICTED);
+	return prefetcher_ask(fs->prefetcher, node.index, PREFETCH_PREDICTED);
 }
 
 /* What is predicted must leave room for what is in use, and must not evict what was
  * predicted before. */
-static int prepare_prediction(struct weightfs *fs)
+static uint64_t most_predicted(const struct weightfs *fs)
 {
 	uint64_t share = fs->options.resident_limit / 4;
+
+	return share < MOST_PREDICTED ? share : MOST_PREDICTED;
+}
+
+static int prepare_prediction(struct weightfs *fs)
+{
 	const struct predict_setup setup = {
 		.model = fs->served->model,
 		.readahead_bytes = fs->options.readahead_bytes,
-		.window_max = share < MOST_PREDICTED ? share : MOST_PREDICTED,
+		.window_max = most_predicted(fs),
 		.request = request_predicted,
 		.context = fs,
 	};
 
-	if (!fs->inodes || fs->options.backing != BACKING_AUTO)
-		return 0;
 	return predict_new(&setup, &fs->predict);
+}
+
+static int prepare_prefetcher(struct weightfs *fs)
+{
+	const struct prefetcher_setup setup = {
+		.served = fs->served,
+		.roots = &memory_system_roots,
+		.cache = &prefetcher_pagecache,
+		.ahead_max = most_predicted(fs),
+	};
+
+	return prefetcher_new(&setup, &fs->prefetcher);
 }
 
 /* Watches the memory that files are made in. */
@@ -176,6 +215,8 @@ int backings_prepare(struct weightfs *fs, struct fuse_session *session,
 	if (r == 0 && fs->options.drop_source_cache)
 		r = source_cache_new(fs->served, &fs->source_cache);
 	if (r == 0)
+		r = prepare_prefetcher(fs);
+	if (r == 0)
 		r = prepare_prediction(fs);
 	return r;
 }
@@ -189,6 +230,12 @@ static unsigned int fill_threads(void)
 	return 1 + (cores < 4 ? 2 : (unsigned int)cores / 2);
 }
 
+/* Two keep most disks busy. */
+static unsigned int prefetch_threads(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) < 4 ? 2 : 4;
+}
+
 int backings_start(struct weightfs *fs)
 {
 	int r = 0;
@@ -197,6 +244,8 @@ int backings_start(struct weightfs *fs)
 		r = source_cache_start(fs->source_cache);
 	if (r == 0 && fs->inodes)
 		r = inodes_start(fs->inodes, fill_threads());
+	if (r == 0)
+		r = prefetcher_start(fs->prefetcher, prefetch_threads());
 	if (r == 0 && fs->predict)
 		r = predict_start(fs->predict);
 	if (r == 0 && fs->pressure)
@@ -252,6 +301,8 @@ void backings_stop(struct weightfs *fs)
 	atomic_store(&fs->stopping, true);
 	predict_free(fs->predict);
 	fs->predict = NULL;
+	prefetcher_free(fs->prefetcher);
+	fs->prefetcher = NULL;
 	pressure_stop(fs->pressure);
 	inodes_shut(fs->inodes);
 }
@@ -259,6 +310,7 @@ void backings_stop(struct weightfs *fs)
 void backings_free(struct weightfs *fs)
 {
 	predict_free(fs->predict);
+	prefetcher_free(fs->prefetcher);
 	inodes_free(fs->inodes);
 	source_cache_free(fs->source_cache);
 	pressure_free(fs->pressure);

@@ -10,6 +10,7 @@
 #include "inodes.h"
 #include "layout.h"
 #include "predict.h"
+#include "prefetcher.h"
 #include "source_cache.h"
 #include "stats.h"
 #include "xattr.h"
@@ -196,6 +197,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	} else if (node.kind == NODE_TENSOR) {
 		if (fs->predict)
 			predict_note_open(fs->predict, node);
+		prefetcher_note_use(fs->prefetcher, node.index, 0);
 		inodes_open(fs->inodes, req, node);
 	} else {
 		fi->keep_cache = 1;
@@ -269,7 +271,10 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		reply_err(req, count);
 	}
 	content_fini(&scratch);
-	if (fs->predict && count > 0 && node.kind == NODE_TENSOR)
+	if (count <= 0 || node.kind != NODE_TENSOR)
+		return;
+	prefetcher_note_use(fs->prefetcher, node.index, size);
+	if (fs->predict)
 		predict_note_read(fs->predict, node, size);
 }
 

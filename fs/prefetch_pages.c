@@ -3,9 +3,10 @@
 
 #include "pagecache.h"
 #include "prefetch.h"
+#include "prefetcher.h"
 
-/* What is looked at and waited for at a time. */
-#define PIECE ((uint64_t)2 << 20)
+/* What is asked for and waited for at a time. */
+#define PIECE PREFETCHER_PIECE
 
 /* So much is asked for before it is waited for: keeps a disk busy. */
 #define AHEAD ((uint64_t)16 << 20)
@@ -22,6 +23,7 @@ struct entry {
 
 struct reading {
 	struct served *served;
+	struct prefetcher *prefetcher;
 	struct job *job;
 	struct entry *list;
 	size_t count;
@@ -73,24 +75,14 @@ static void find_missing(struct reading *r, const struct selection *selection)
 	}
 }
 
-static void ask_piece(struct reading *r, const struct tensor *t, uint64_t at, uint64_t n)
-{
-	const struct source_file *file = file_of(r, t);
-	uint64_t cached;
-
-	/* Where that is not known, what is cached costs the kernel a look. */
-	(void)!pagecache_count(file, t->offset + at, n, &cached);
-	if (cached < n)
-		pagecache_ask(file, t->offset + at, n);
-}
-
 static void ask_ahead(struct reading *r)
 {
 	while (r->ahead < r->count && r->ahead_bytes < AHEAD) {
 		const struct tensor *t = tensor_at(r, r->ahead);
 		uint64_t n = piece_at(t, r->ahead_at);
 
-		ask_piece(r, t, r->ahead_at, n);
+		prefetcher_ask_piece(r->prefetcher, file_of(r, t),
+				     t->offset + r->ahead_at, n);
 		r->ahead_bytes += n;
 		r->ahead_at += n;
 		if (r->ahead_at == t->nbytes) {
@@ -202,6 +194,7 @@ void prefetch_pages(struct hints *hints, struct job *job,
 {
 	struct reading reading = {
 		.served = hints->fs->served,
+		.prefetcher = hints->fs->prefetcher,
 		.job = job,
 		.list = calloc(selection->count + 1, sizeof(struct entry)),
 	};

@@ -37,6 +37,7 @@ struct passthrough;
 struct pins;
 struct placement;
 struct predict;
+struct prefetcher;
 struct pressure;
 struct source_cache;
 
@@ -69,6 +70,7 @@ struct weightfs {
 	bool all_small;             /* no tensor is large enough for a file of its own */
 	char no_clones[REFUSAL_MAX]; /* why `clones` is NULL; else empty */
 
+	struct prefetcher *prefetcher;     /* NULL: nothing is read ahead */
 	struct source_cache *source_cache; /* NULL: what was read stays there */
 
 	/* Set once the kernel has said what it can do. */
