@@ -11,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#define LINE      64u
 #define HUGE_PAGE ((uint64_t)2 << 20)
 
 static const struct {
@@ -25,6 +27,12 @@ static const struct {
 } commands[] = {
 	{ "mmap", 1, bench_mmap, "LIST [hold]     scan through fresh mappings" },
 	{ "read", 1, bench_read, "LIST            scan through read()" },
+	{ "malloc", 1, bench_malloc,
+	  "LIST           read into malloc'd memory, and scan that" },
+	{ "walk", 2, bench_walk,
+	  "LIST COMPUTE [willneed|touch SEED] scan as a loader that computes" },
+	{ "pace", 1, bench_pace,
+	  "LIST            how fast it can be read, part by part" },
 	{ "touch", 3, bench_touch, "LIST COUNT SEED one byte of random pages" },
 	{ "peek", 2, bench_peek, "LIST BYTES      open each and read its first bytes" },
 	{ "open", 2, bench_open_close, "FILE COUNT      open and close" },
@@ -47,12 +55,85 @@ double bench_now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
+/* Not ru_maxrss: that begins with what the caller had when it forked. */
+static uint64_t most_memory(void)
+{
+	unsigned long long kib = 0;
+	char line[256];
+	FILE *file = fopen("/proc/self/status", "re");
+
+	if (!file)
+		err(1, "/proc/self/status");
+	while (fgets(line, sizeof(line), file))
+		if (strncmp(line, "VmHWM:", 6) == 0)
+			kib = strtoull(line + 6, NULL, 10);
+	(void)fclose(file);
+	return kib << 10;
+}
+
+static void print_numbers(const struct numbers *numbers)
+{
+	printf(", \"%s\": [", numbers->name);
+	for (size_t i = 0; i < numbers->count; i++)
+		printf("%s%.9f", i > 0 ? ", " : "", numbers->values[i]);
+	printf("]");
+}
+
+void bench_print_numbers(double seconds, uint64_t bytes, uint64_t sum,
+			 const struct numbers *numbers, size_t count)
+{
+	struct rusage usage;
+
+	(void)getrusage(RUSAGE_SELF, &usage);
+	printf("{\"seconds\": %.9f, \"bytes\": %" PRIu64 ", \"sum\": \"%016" PRIx64
+	       "\", \"most_memory\": %" PRIu64 ", \"minor_faults\": %ld, "
+	       "\"major_faults\": %ld",
+	       seconds, bytes, sum, most_memory(), usage.ru_minflt, usage.ru_majflt);
+	for (size_t i = 0; i < count; i++)
+		print_numbers(&numbers[i]);
+	printf("}\n");
+	(void)fflush(stdout);
+}
+
 void bench_print(double seconds, uint64_t bytes, uint64_t sum)
 {
-	printf("{\"seconds\": %.9f, \"bytes\": %" PRIu64 ", \"sum\": \"%016" PRIx64
-	       "\"}\n",
-	       seconds, bytes, sum);
-	(void)fflush(stdout);
+	bench_print_numbers(seconds, bytes, sum, NULL, 0);
+}
+
+uint64_t bench_sum_lines(const uint8_t *bytes, uint64_t len)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i + sizeof(uint64_t) <= len; i += LINE) {
+		uint64_t word;
+
+		memcpy(&word, bytes + i, sizeof(word));
+		sum += word;
+	}
+	return sum;
+}
+
+/* xorshift64*. */
+uint64_t bench_random_next(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * 0x2545f4914f6cdd1d;
+}
+
+void bench_pread_fully(const struct range *range, int fd, uint8_t *buffer, uint64_t len,
+		       uint64_t at)
+{
+	while (len > 0) {
+		ssize_t n = pread(fd, buffer, len, (off_t)at);
+
+		if (n <= 0)
+			err(1, "read %s", range->path);
+		buffer += n;
+		at += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
 }
 
 int bench_open(const char *path, int flags)
@@ -87,11 +168,15 @@ void *bench_map_memory(uint64_t len)
 	return map;
 }
 
-static void add_range(struct ranges *ranges, const char *line)
+static void add_line(struct ranges *ranges, const char *line)
 {
-	struct range range;
+	struct range range = { 0 };
 	char *end;
 
+	if (*line == '\0' && ranges->count > 0) {
+		ranges->items[ranges->count - 1].pause = true;
+		return;
+	}
 	range.offset = strtoull(line, &end, 10);
 	range.length = strtoull(end, &end, 10);
 	range.path = *end == ' ' ? strdup(end + 1) : NULL;
@@ -114,7 +199,7 @@ struct ranges ranges_read(const char *path)
 		err(1, "%s", path);
 	while ((n = getline(&line, &size, file)) > 0) {
 		line[n - 1] = '\0';
-		add_range(&ranges, line);
+		add_line(&ranges, line);
 	}
 	free(line);
 	(void)fclose(file);

@@ -9,23 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define LINE       64u
 #define PAGE       4096u
 #define READ_BYTES ((uint64_t)1 << 20)
-
-/* 8 bytes of every line: all of them come in, so the rate is bandwidth. */
-static uint64_t sum_lines(const uint8_t *bytes, uint64_t len)
-{
-	uint64_t sum = 0;
-
-	for (uint64_t i = 0; i + sizeof(uint64_t) <= len; i += LINE) {
-		uint64_t word;
-
-		memcpy(&word, bytes + i, sizeof(word));
-		sum += word;
-	}
-	return sum;
-}
 
 /* ---- Mappings ---- */
 
@@ -70,27 +55,18 @@ void bench_mmap(int argc, char **argv)
 
 	for (size_t i = 0; i < ranges.count; i++) {
 		bytes = map_range(&ranges, i, bytes);
-		sum += sum_lines(bytes, ranges.items[i].length);
+		sum += bench_sum_lines(bytes, ranges.items[i].length);
 	}
 	bench_print(bench_now() - start, ranges.bytes, sum);
 	if (argc > 1)
 		wait_for_end_of_input();
 }
 
-/* xorshift64*: the same pages in every run. */
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * 0x2545f4914f6cdd1d;
-}
-
 /* Any page of any range with the same chance. */
 static const volatile uint8_t *pick_page(const struct ranges *ranges,
 					 const uint8_t *const *starts, uint64_t *state)
 {
-	uint64_t at = next_random(state) % (ranges->bytes / PAGE) * PAGE;
+	uint64_t at = bench_random_next(state) % (ranges->bytes / PAGE) * PAGE;
 	size_t i = 0;
 
 	while (i + 1 < ranges->count && at >= ranges->items[i].length)
@@ -125,20 +101,6 @@ void bench_touch(int argc, char **argv)
 
 /* ---- read() ---- */
 
-static void pread_fully(int fd, uint8_t *buffer, uint64_t len, uint64_t at,
-			const char *path)
-{
-	while (len > 0) {
-		ssize_t n = pread(fd, buffer, len, (off_t)at);
-
-		if (n <= 0)
-			err(1, "read %s", path);
-		buffer += n;
-		at += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
-}
-
 void bench_read(int argc, char **argv)
 {
 	const struct ranges ranges = ranges_read(argv[0]);
@@ -157,13 +119,35 @@ void bench_read(int argc, char **argv)
 			uint64_t n = range->length - at;
 
 			n = n < READ_BYTES ? n : READ_BYTES;
-			pread_fully(fd, buffer, n, range->offset + at, range->path);
-			sum += sum_lines(buffer, n);
+			bench_pread_fully(range, fd, buffer, n, range->offset + at);
+			sum += bench_sum_lines(buffer, n);
 		}
 		(void)close(fd);
 	}
 	bench_print(bench_now() - start, ranges.bytes, sum);
 	free(buffer);
+}
+
+/* What many loaders do: memory of its own for each tensor. All of it is kept. */
+void bench_malloc(int argc, char **argv)
+{
+	const struct ranges ranges = ranges_read(argv[0]);
+	double start = bench_now();
+	uint64_t sum = 0;
+
+	(void)argc;
+	for (size_t i = 0; i < ranges.count; i++) {
+		const struct range *range = &ranges.items[i];
+		uint8_t *memory = malloc(range->length);
+		int fd = bench_open(range->path, 0);
+
+		if (!memory)
+			err(1, "malloc");
+		bench_pread_fully(range, fd, memory, range->length, range->offset);
+		sum += bench_sum_lines(memory, range->length);
+		(void)close(fd);
+	}
+	bench_print(bench_now() - start, ranges.bytes, sum);
 }
 
 void bench_peek(int argc, char **argv)
@@ -182,8 +166,8 @@ void bench_peek(int argc, char **argv)
 		uint64_t n = range->length < most ? range->length : most;
 		int fd = bench_open(range->path, 0);
 
-		pread_fully(fd, buffer, n, range->offset, range->path);
-		sum += sum_lines(buffer, n);
+		bench_pread_fully(range, fd, buffer, n, range->offset);
+		sum += bench_sum_lines(buffer, n);
 		(void)close(fd);
 	}
 	bench_print(bench_now() - start, ranges.count * most, sum);

@@ -1,50 +1,74 @@
-"""A safetensors file with the layers of an 8-billion-parameter Llama in BF16, as large as asked for."""
+"""Safetensors files with the layers of real models in BF16, as large as asked for."""
 import math
 import struct
 import subprocess
+from dataclasses import dataclass
 
-HIDDEN = 4096
-INTERMEDIATE = 14336
-KEYS = 1024
 BF16 = 2
 
-LAYER = {
-    "input_layernorm.weight": (HIDDEN,),
-    "mlp.down_proj.weight": (HIDDEN, INTERMEDIATE),
-    "mlp.gate_proj.weight": (INTERMEDIATE, HIDDEN),
-    "mlp.up_proj.weight": (INTERMEDIATE, HIDDEN),
-    "post_attention_layernorm.weight": (HIDDEN,),
-    "self_attn.k_proj.weight": (KEYS, HIDDEN),
-    "self_attn.o_proj.weight": (HIDDEN, HIDDEN),
-    "self_attn.q_proj.weight": (HIDDEN, HIDDEN),
-    "self_attn.v_proj.weight": (KEYS, HIDDEN),
-}
-LAYER_BYTES = BF16 * sum(map(math.prod, LAYER.values()))
+LAST_OF_LAYER = ".mlp.down_proj.weight"
 
 # The embedding takes what whole layers leave, but not less than this.
 LEAST_EMBEDDING = 128 << 20
 
 
-def tensors(size):
-    """(name, shape) of each tensor, `size` bytes together but for the last norm."""
-    layers = (size - LEAST_EMBEDDING) // LAYER_BYTES
-    rows = (size - layers * LAYER_BYTES) // (BF16 * HIDDEN)
-    yield "model.embed_tokens.weight", (rows, HIDDEN)
+@dataclass(frozen=True)
+class Shape:
+    """A transformer as Llama's: what decides about the shapes of its tensors."""
+    hidden: int
+    intermediate: int
+    keys: int
+
+    def layer(self):
+        """Name and shape of the tensors of a layer, in the order in which it is computed."""
+        return {
+            "input_layernorm.weight": (self.hidden,),
+            "self_attn.q_proj.weight": (self.hidden, self.hidden),
+            "self_attn.k_proj.weight": (self.keys, self.hidden),
+            "self_attn.v_proj.weight": (self.keys, self.hidden),
+            "self_attn.o_proj.weight": (self.hidden, self.hidden),
+            "post_attention_layernorm.weight": (self.hidden,),
+            "mlp.gate_proj.weight": (self.intermediate, self.hidden),
+            "mlp.up_proj.weight": (self.intermediate, self.hidden),
+            "mlp.down_proj.weight": (self.hidden, self.intermediate),
+        }
+
+    def layer_bytes(self):
+        return BF16 * sum(map(math.prod, self.layer().values()))
+
+    def layers(self, size):
+        return (size - LEAST_EMBEDDING) // self.layer_bytes()
+
+
+LLAMA_8B = Shape(4096, 14336, 1024)
+LLAMA_3B = Shape(3072, 8192, 1024)
+QWEN_HALF_B = Shape(896, 4864, 128)
+
+
+def tensors(size, shape):
+    """(name, shape) of each tensor as the model computes with them, `size` bytes together but for
+    the last norm."""
+    layers = shape.layers(size)
+    rows = (size - layers * shape.layer_bytes()) // (BF16 * shape.hidden)
+    yield "model.embed_tokens.weight", (rows, shape.hidden)
     for i in range(layers):
-        for name, shape in LAYER.items():
-            yield f"model.layers.{i}.{name}", shape
-    yield "model.norm.weight", (HIDDEN,)
+        for name, dimensions in shape.layer().items():
+            yield f"model.layers.{i}.{name}", dimensions
+    yield "model.norm.weight", (shape.hidden,)
 
 
-def write(path, size, bench):
-    """Writes the file with the program `bench`; [(name, offset, nbytes)] of its tensors."""
+def write(path, size, bench, shape=LLAMA_8B):
+    """Writes the file with the program `bench`; [(name, offset, nbytes)] of its tensors in the
+    order of the file. That is by name, as the format's own writer has it: layer 10 comes before
+    layer 2."""
     entries = []
     parts = []
     at = 0
-    for name, shape in tensors(size):
-        nbytes = BF16 * math.prod(shape)
+    for name, dimensions in sorted(tensors(size, shape)):
+        nbytes = BF16 * math.prod(dimensions)
         entries.append((name, at, nbytes))
-        parts.append(f'"{name}":{{"dtype":"BF16","shape":{list(shape)},"data_offsets":[{at},{at + nbytes}]}}')
+        parts.append(f'"{name}":{{"dtype":"BF16","shape":{list(dimensions)},'
+                     f'"data_offsets":[{at},{at + nbytes}]}}')
         at += nbytes
     header = ("{" + ",".join(parts) + "}").encode()
     # Aligned to 8 bytes, which is what the format's own writer does, and to no more.
