@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what weightfs promises, each figure beside its baseline in the same run.
 
-    bench.py FOLDER [--short]
+    bench.py FOLDER [--short] [--size GIB] [--rounds N] [--only WORD]
 
 The full form takes a model of 4 GiB and five rounds; --short takes 1 GiB, three rounds and fewer rows,
 for the runs of every day. A row's rounds alternate between baseline and candidate, so that a busy
@@ -34,6 +34,7 @@ class Rounds:
         self.count = count
         self.margin = margin
         self.rows = []
+        self.extras = []
 
     def target(self, limit, at_least=True, margin=None):
         return table.Target(limit, at_least, self.margin if margin is None else margin)
@@ -48,6 +49,24 @@ class Rounds:
         print(f": {row.result()}", flush=True)
         self.rows.append(row)
         return row
+
+    def compare_all(self, title, baseline, candidates):
+        """The same for several [(row, candidate)] with one baseline. What one of them lacks does
+        not keep the others from being measured."""
+        print(f"  {title}:", end="", flush=True)
+        for i in range(self.count):
+            print(f" {i + 1}", end="", flush=True)
+            figure = baseline()
+            for row, candidate in candidates:
+                row.baseline.append(figure)
+                if not row.reason:
+                    try:
+                        row.candidate.append(candidate())
+                    except setting.NotPossible as error:
+                        row.reason = str(error)
+        print(flush=True)
+        for row, _ in candidates:
+            self.add(row)
 
     def add(self, row):
         print(f"  {row.name}: {row.reason or row.result()}", flush=True)
@@ -86,10 +105,11 @@ def main():
     parser.add_argument("folder", type=lambda text: Path(text).resolve())
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--size", type=int, help="GiB of the model")
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", help="scenes whose title has this word")
     args = parser.parse_args()
     size = (args.size or (1 if args.short else 4)) * setting.GIB
-    rounds = Rounds(3 if args.short else 5, SHORT_MARGIN if args.short else FULL_MARGIN)
+    rounds = Rounds(args.rounds or (3 if args.short else 5), SHORT_MARGIN if args.short else FULL_MARGIN)
     scenes = [scene for scene in (rows.SHORT if args.short else rows.FULL)
               if not args.only or args.only in scene[0]]
     about = conditions(size, rounds.count)
@@ -99,8 +119,10 @@ def main():
         measure(scenes, bench, rounds)
     finally:
         bench.remove()
-    table.write(rounds.rows, about, args.folder)
+    table.write(rounds.rows, rounds.extras, about, args.folder)
     print("\n" + table.as_text(rounds.rows))
+    for extra in rounds.extras:
+        print(f"\n{extra.title}\n\n{extra.as_text()}")
     return any(row.is_bad() for row in rounds.rows)
 
 

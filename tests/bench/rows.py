@@ -7,8 +7,10 @@ import os
 import subprocess
 import time
 
+import loads
 import mixture
 import setting
+import walks
 from setting import GIB, MIB, NotPossible, WrongBytes
 from table import Row
 
@@ -344,7 +346,7 @@ OPENING = ("opening", opens, [OPEN])
 
 MEMORY_RESIDENT = ("memory of resident tensors", memory_of_resident, MEMORY)
 
-SHORT = [RESIDENT, FILLING, OPENING, MEMORY_RESIDENT]
+SHORT = [RESIDENT, FILLING, OPENING, MEMORY_RESIDENT, walks.LAYER_WALKS]
 FULL = [
     RESIDENT, FILLING,
     ("filling from the disk", fill_from_disk, [FILL_DISK, FILL_DISK_THREADS, FILL_GROWTH]),
@@ -356,4 +358,6 @@ FULL = [
     ("memory of others", memory_of_others, MEMORY_OTHERS),
     ("92,000 tensors", many_tensors, [MANY]),
     ("clone", clones, [CLONE_WARM, CLONE_COLD, CLONE_COPIES]),
+    walks.LAYER_WALKS, walks.RANDOM_WALKS, walks.FIRST_TOUCHES,
+    loads.LOAD_TABLE, loads.RELEASES,
 ]

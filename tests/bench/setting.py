@@ -85,7 +85,7 @@ class Client:
 class Setting:
     """A model in a folder of its own, which is removed at the end."""
 
-    def __init__(self, folder, size):
+    def __init__(self, folder, size, shape=llama.LLAMA_8B):
         self.folder = folder / "run"
         self.size = size
         self.tool = mounting.BIN / "bench"
@@ -95,13 +95,24 @@ class Setting:
         if shutil.disk_usage(folder).free < 2.5 * size:
             raise SystemExit(f"bench.py: {folder}: less than {2.5 * size / GIB:.1f} GiB free")
         self.model = self.folder / "model.safetensors"
-        self.tensors = llama.write(self.model, size, self.tool)
+        self.shape = shape
+        self.tensors = llama.write(self.model, size, self.tool, shape)
         self.bytes = sum(nbytes for _, _, nbytes in self.tensors)
         self.original = self.list_of_file("original", self.model)
         self.sum = None
 
     def remove(self):
         shutil.rmtree(self.folder)
+
+    @contextlib.contextmanager
+    def other_model(self, size, shape):
+        """A setting with another model; this one is out of the page cache."""
+        self.drop()
+        other = Setting(self.folder / "other", size, shape)
+        try:
+            yield other
+        finally:
+            other.remove()
 
     # ---- the measuring program ----
 
@@ -110,6 +121,23 @@ class Setting:
         if out.returncode != 0:
             raise Failed(out.stderr.strip())
         return json.loads(out.stdout)
+
+    def mountctl(self, *args):
+        """The seconds of a command of mountctl."""
+        start = time.perf_counter()
+        out = subprocess.run([mounting.BIN / "mountctl", *map(str, args)], capture_output=True,
+                             text=True)
+        if out.returncode == 2:
+            raise NotPossible(f"mountctl {args[0]}: {out.stderr.strip().splitlines()[0]}")
+        if out.returncode != 0:
+            raise Failed(out.stderr.strip())
+        return time.perf_counter() - start
+
+    def scan(self, *args):
+        """The result of a command that reads the whole model, which must be what others read."""
+        result = self.bench(*args)
+        self.check_sum(result)
+        return result
 
     def rate(self, *args):
         """GB/s of a command. All that read the whole model must have read the same."""
@@ -126,6 +154,19 @@ class Setting:
 
     def cached(self, ranges):
         return self.bench("cached", ranges)["bytes"]
+
+    def make_cold(self, copies=2):
+        """Nothing of the model is cached, and there is memory for so many times all of it: a mount
+        may take it twice, for the source's pages and for its own."""
+        self.drop()
+        self.warm_memory((copies + 0.1) * self.size)
+
+    def check_cold(self, mounted):
+        """That a mount has nothing yet, and so the source nothing either."""
+        cached = self.cached(self.original)
+        made = mounted.stats()["resident"]["used"]
+        if cached + made > 0.01 * self.size:
+            raise Failed(f"of a cold model {cached} bytes are cached and {made} resident")
 
     def warm_memory(self, nbytes):
         """Makes the host of a virtual machine give this much memory, which it takes back a
@@ -144,8 +185,10 @@ class Setting:
     # ---- lists of ranges ----
 
     def write_list(self, name, lines):
+        """Of (offset, length, path), and None where a loader computes."""
         path = self.folder / f"{name}.list"
-        path.write_text("".join(f"{offset} {length} {file}\n" for offset, length, file in lines))
+        path.write_text("".join("\n" if line is None else "{} {} {}\n".format(*line)
+                                for line in lines))
         return path
 
     def list_of_file(self, name, path, shift=0):
@@ -159,6 +202,24 @@ class Setting:
             # A header, if there is one, stands before the tensor.
             lines.append((path.stat().st_size - nbytes, nbytes, path))
         return self.write_list(f"mount{self.mounts}-{view}", lines)
+
+    def walked(self):
+        """(name, nbytes) in the order in which the model computes with them: layer 2 before
+        layer 10."""
+        sizes = {name: nbytes for name, _, nbytes in self.tensors}
+        return [(name, sizes[name]) for name, _ in llama.tensors(self.size, self.shape)]
+
+    def list_of_walk(self, mounted=None):
+        """In that order, with a pause after each layer: in the original file, or in a mount, which
+        is not asked for it."""
+        offsets = {name: offset for name, offset, _ in self.tensors}
+        lines = []
+        for name, nbytes in self.walked():
+            lines.append((0, nbytes, mounted / "tensors" / name.replace(".", "/")) if mounted
+                         else (offsets[name], nbytes, self.model))
+            if name.endswith(llama.LAST_OF_LAYER):
+                lines.append(None)
+        return self.write_list(f"mount{self.mounts}-walk" if mounted else "walk", lines)
 
     @staticmethod
     def paths(ranges):
@@ -178,17 +239,18 @@ class Setting:
     # ---- mounts ----
 
     @contextlib.contextmanager
-    def mount(self, backing, source=None):
+    def mount(self, backing, source=None, options=()):
         self.mounts += 1
         path = self.folder / f"mnt{self.mounts}"
-        options = [f"backing={backing}"]
+        options = [f"backing={backing}", *options]
         if backing == "resident":
             options.append(f"resident_limit={int(self.size * 1.1)}")
         mounted = mounting.Mount(source or self.model, path, options)
         try:
             mounted.start()
         except AssertionError as error:
-            raise NotPossible(str(error).split(": ", 1)[1].strip()) from None
+            reason = str(error).split(": ", 1)[1].split(": the options are", 1)[0]
+            raise NotPossible(reason.strip()) from None
         try:
             if backing != "stream":
                 check_passthrough(mounted)

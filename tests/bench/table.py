@@ -96,18 +96,40 @@ def cells(row):
             row.target.text() if row.target else "-", row.last_column())
 
 
-def as_text(rows):
-    lines = [HEADINGS] + [cells(row) for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
+def aligned(lines):
+    widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
                      for line in lines)
 
 
-def as_markdown(rows, conditions):
-    lines = [HEADINGS, ("---",) * len(HEADINGS)] + [cells(row) for row in rows]
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-                      for line in lines)
-    return f"{conditions}\n\n{table}\n"
+def ruled(lines):
+    def line_of(cells_of_line):
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells_of_line) + " |"
+    return "\n".join(map(line_of, [lines[0], ("---",) * len(lines[0]), *lines[1:]]))
+
+
+@dataclass
+class Extra:
+    """A table beside that of the rows. `data` is what it shows, for programs."""
+    title: str
+    headings: tuple
+    lines: list
+    data: object
+
+    def as_text(self):
+        return aligned([self.headings, *self.lines])
+
+    def as_markdown(self):
+        return f"{self.title}\n\n{ruled([self.headings, *self.lines])}\n"
+
+
+def as_text(rows):
+    return aligned([HEADINGS] + [cells(row) for row in rows])
+
+
+def as_markdown(rows, extras, conditions):
+    rows_table = ruled([HEADINGS] + [cells(row) for row in rows])
+    return "\n".join([f"{conditions}\n\n{rows_table}\n"] + [e.as_markdown() for e in extras])
 
 
 def as_junit(rows):
@@ -122,8 +144,10 @@ def as_junit(rows):
     return "<testsuite name='bench'>" + "".join(map(case, rows)) + "</testsuite>\n"
 
 
-def write(rows, conditions, folder):
+def write(rows, extras, conditions, folder):
     (folder / "bench.json").write_text(json.dumps(
-        {"conditions": conditions, "rows": [row.as_json() for row in rows]}, indent=1) + "\n")
-    (folder / "bench.md").write_text(as_markdown(rows, conditions))
+        {"conditions": conditions, "rows": [row.as_json() for row in rows],
+         "tables": [{"title": extra.title, "data": extra.data} for extra in extras]},
+        indent=1) + "\n")
+    (folder / "bench.md").write_text(as_markdown(rows, extras, conditions))
     (folder / "bench.xml").write_text(as_junit(rows))

@@ -19,7 +19,7 @@ declare -A ABOUT=(
 	[scale]="a model of 92,000 tensors"
 	[stress]="64 threads faulting at once for \$STRESS_SECONDS (60)"
 	[speed]="first and second touch against plain libfuse and the source"
-	[bench-short]="resident tensors against the original file, 1 GiB"
+	[bench-short]="resident tensors against the original file, and a loader that walks layers; 1 GiB"
 	[bench]="every promise beside its baseline, 4 GiB: some minutes; not part of the whole run"
 	[docs]="man pages, links, and every example of the pages"
 )
