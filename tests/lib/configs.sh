@@ -1,8 +1,8 @@
 # The configurations; sourced by tests/run. Each is a function config_NAME and is run in a
 # sub-shell with `set -e`, so that a build that fails ends it.
 
-CONFIGURATIONS=(lint gcc clang asan tsan tidy analyzer fuzz mount libfuse317 scale stress speed
-	bench-short docs)
+CONFIGURATIONS=(lint gcc clang asan tsan tidy analyzer fuzz mount numa libfuse317 scale stress
+	speed bench-short docs)
 # Only when named: these take long, and a machine that does nothing else.
 EXTRA_CONFIGURATIONS=(bench)
 declare -A ABOUT=(
@@ -15,6 +15,7 @@ declare -A ABOUT=(
 	[analyzer]="gcc -fanalyzer"
 	[fuzz]="libFuzzer targets, \$FUZZ_SECONDS each (60)"
 	[mount]="real mounts, read by real tools and libraries"
+	[numa]="placement of pages, in virtual machines of two and four memory nodes"
 	[libfuse317]="mounts with libfuse 3.17 or later, which knows passthrough itself"
 	[scale]="a model of 92,000 tensors"
 	[stress]="64 threads faulting at once for \$STRESS_SECONDS (60)"
@@ -224,6 +225,12 @@ config_fuzz() {
 config_mount() {
 	build_release
 	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest mount tests/mount
+}
+
+config_numa() {
+	have_guest || return 0
+	build_release
+	WEIGHTFS_BIN_DIR=$OUT/gcc/bin run_pytest numa -s tests/numa
 }
 
 # loads_libfuse PROGRAM: ours, and not the one of this machine.
