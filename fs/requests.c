@@ -54,22 +54,40 @@ static unsigned int place_in(const char *names[static BACKINGS_MAX], const char 
 	return place;
 }
 
-static char backing_digit(const struct weightfs *fs, uint32_t tensor,
+static char backing_digit(const struct weightfs *fs, struct node node,
 			  const char *names[static BACKINGS_MAX])
 {
-	const struct node node = layout_tensor(VIEW_RAW, tensor);
 	const char *name =
 		fs->inodes ? inodes_backing_name(fs->inodes, node) : backing_stream.name;
 
 	return (char)('0' + place_in(names, name));
 }
 
-static char pin_digit(const struct weightfs *fs, uint32_t tensor)
+static char pin_digit(const struct weightfs *fs, struct node node)
 {
-	for (unsigned int view = 0; view < VIEW_COUNT; view++)
-		if (pins_is_set(fs->pins, layout_tensor((enum view)view, tensor)))
+	for (unsigned int view = 0; view < VIEW_COUNT; view++) {
+		node.view = (enum view)view;
+		if (pins_is_set(fs->pins, node))
 			return '1';
+	}
 	return '0';
+}
+
+/* The tree of a memory node, or the main one where none is named. False if there is none
+ * such. */
+static bool take_node(const struct weightfs *fs, const cJSON *request, uint16_t *copy)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "node");
+	uint16_t tree;
+
+	*copy = 0;
+	if (!item)
+		return true;
+	if (!cJSON_IsNumber(item) || item->valueint < 0 || item->valueint >= UINT16_MAX)
+		return false;
+	tree = (uint16_t)(item->valueint + 1);
+	*copy = numa_mirror_file(&fs->mirror, tree);
+	return numa_mirror_has(&fs->mirror, tree);
 }
 
 static void command_backings(const struct weightfs *fs, const cJSON *request,
@@ -78,11 +96,15 @@ static void command_backings(const struct weightfs *fs, const cJSON *request,
 	CLEANUP(strbuf_fini) struct strbuf backings = { 0 };
 	CLEANUP(strbuf_fini) struct strbuf pins = { 0 };
 	const char *names[BACKINGS_MAX] = { NULL };
+	struct node node = layout_tensor(VIEW_RAW, 0);
 
-	(void)request;
-	for (uint32_t i = 0; i < model_tensor_count(fs->served->model); i++) {
-		strbuf_add_char(&backings, backing_digit(fs, i, names));
-		strbuf_add_char(&pins, pin_digit(fs, i));
+	if (!take_node(fs, request, &node.copy)) {
+		requests_reply_error(w, "backings: no tree of such a memory node");
+		return;
+	}
+	for (; node.index < model_tensor_count(fs->served->model); node.index++) {
+		strbuf_add_char(&backings, backing_digit(fs, node, names));
+		strbuf_add_char(&pins, pin_digit(fs, node));
 	}
 	if (backings.err || pins.err) {
 		requests_reply_error(w, "backings: out of memory");

@@ -20,7 +20,8 @@ struct place {
 	const char *path; /* absolute */
 	const struct mount *mount;
 	char *model_dir;   /* where its model.json is */
-	const char *below; /* its part of `path` behind model_dir, "" for that itself */
+	const char *below; /* its part of `path` behind model_dir, and behind the tree of
+			      a memory node there; "" for that itself */
 };
 
 static const char *const views[] = {
@@ -57,6 +58,8 @@ static bool has_model(const char *dir)
 /* The mount point is the model, or it holds one directory a model. 0 or -ENOMEM. */
 static int find_model(struct place *place)
 {
+	unsigned int node;
+
 	place->model_dir = strdup(place->mount->mountpoint);
 	if (!place->model_dir)
 		return -ENOMEM;
@@ -71,6 +74,7 @@ static int find_model(struct place *place)
 		place->below = place->path + len;
 		place->below += strspn(place->below, "/");
 	}
+	(void)mounts_node_tree(place->below, &node, &place->below);
 	return 0;
 }
 

@@ -62,13 +62,19 @@ static struct json only_backing(struct json status)
 
 /* Asks for the backings of all tensors at once. A daemon that may not be asked, that of
  * another user, leaves them unknown. */
-static void ask_backings(const struct mount *mount, struct backings *backings)
+static void ask_backings(const struct mount *mount, const char *below,
+			 struct backings *backings)
 {
 	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
 	CLEANUP(strbuf_fini) struct strbuf request = { 0 };
 	struct json reply = { 0 };
+	unsigned int node;
+	const char *rest;
 
-	strbuf_add_str(&request, "{\"command\":\"backings\"}\n");
+	strbuf_add_str(&request, "{\"command\":\"backings\"");
+	if (mounts_node_tree(below, &node, &rest))
+		strbuf_addf(&request, ",\"node\":%u", node);
+	strbuf_add_str(&request, "}\n");
 	if (daemon_find(mount, &peer) < 0 ||
 	    daemon_request(&peer, &request, &backings->reply, &reply) < 0)
 		return;
@@ -357,8 +363,10 @@ static enum command_result list_mount(const struct request *request)
 	if (daemon_require(mount, &answer) < 0)
 		return COMMAND_FAILED;
 	backings.dir = dir;
-	backings.only = only_backing(answer.status);
-	ask_backings(mount, &backings);
+	/* What the status counts are the files of the main tree. */
+	if (*below == '\0')
+		backings.only = only_backing(answer.status);
+	ask_backings(mount, below, &backings);
 	return list_tensors(request, &backings);
 }
 

@@ -504,13 +504,19 @@ static enum command_result run_on_mount(const struct request *request)
 	CLEANUP(free_ptr) char *absolute = NULL;
 	const struct mount *mount;
 	const char *below;
+	const char *rest;
+	unsigned int node;
 
 	mount = mounts_require(&mounts, request->mountpoint, &absolute, &below);
 	if (!mount)
 		return COMMAND_FAILED;
 	/* Patterns match names of the whole model: a directory would not limit them. */
 	if (*below != '\0') {
-		(void)text_error(request->mountpoint, TENSORS_NO_MODEL, 0);
+		(void)text_error(request->mountpoint,
+				 mounts_node_tree(below, &node, &rest)
+					 ? "is of one memory node: name the mount point"
+					 : TENSORS_NO_MODEL,
+				 0);
 		return COMMAND_FAILED;
 	}
 	if (daemon_require(mount, &answer) < 0)

@@ -218,6 +218,22 @@ const struct mount *mounts_containing(const struct mounts *mounts, const char *p
 	return best;
 }
 
+/* Numbers of nodes have at most four digits. */
+bool mounts_node_tree(const char *below, unsigned int *node, const char **rest)
+{
+	const char *digits = below + strlen("node");
+	size_t len;
+
+	if (strncmp(below, "node", strlen("node")) != 0)
+		return false;
+	len = strspn(digits, "0123456789");
+	if (len == 0 || len > 4 || (digits[len] != '/' && digits[len] != '\0'))
+		return false;
+	*node = (unsigned int)strtoul(digits, NULL, 10);
+	*rest = digits + len + (digits[len] == '/');
+	return true;
+}
+
 /* A path that is followed component by component. */
 struct walk {
 	struct strbuf

@@ -56,6 +56,10 @@ const struct mount *mounts_containing(const struct mounts *mounts, const char *p
 /* Whether `path` is `dir` or lies below it; both absolute and without "." and "..". */
 bool mounts_path_is_below(const char *path, const char *dir);
 
+/* Whether a path below a mount point lies in the tree of a memory node, as with
+ * numa=mirror; `rest` is then the part behind that, without a leading '/'. */
+bool mounts_node_tree(const char *below, unsigned int *node, const char **rest);
+
 /* An absolute path without "." and "..". Symbolic links are followed as long as no
  * weightfs mount is entered, whose daemon might hang. Heap; NULL when out of memory. */
 char *mounts_absolute_path(const struct mounts *mounts, const char *path);

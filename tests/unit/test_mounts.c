@@ -304,6 +304,26 @@ static TCase *lines_case(void)
 	return tcase;
 }
 
+START_TEST(trees_of_memory_nodes_are_told_by_their_names)
+{
+	static const char *const others[] = { "",       "node",          "nodes/a",
+					      "node1x", "xnode1",        "node-1",
+					      "node/1", "tensors/node1", "node12345" };
+	const char *rest = NULL;
+	unsigned int node = 9;
+
+	ck_assert(mounts_node_tree("node0", &node, &rest));
+	ck_assert_uint_eq(node, 0);
+	ck_assert_str_eq(rest, "");
+	ck_assert(mounts_node_tree("node1023/tensors/a", &node, &rest));
+	ck_assert_uint_eq(node, 1023);
+	ck_assert_str_eq(rest, "tensors/a");
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		ck_assert_msg(!mounts_node_tree(others[i], &node, &rest), "%s",
+			      others[i]);
+}
+END_TEST
+
 static TCase *lookup_case(void)
 {
 	TCase *tcase = tcase_create("lookup");
@@ -315,6 +335,7 @@ static TCase *lookup_case(void)
 	tcase_add_test(tcase, the_root_of_all_does_not_cover_itself);
 	tcase_add_test(tcase, a_bind_mount_has_the_same_device);
 	tcase_add_test(tcase, a_path_is_below_a_directory_by_whole_components);
+	tcase_add_test(tcase, trees_of_memory_nodes_are_told_by_their_names);
 	return tcase;
 }
 
