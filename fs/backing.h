@@ -28,10 +28,11 @@ struct backing_ops {
 	/* Whether it can back this node on this mount. Cheap; any thread. */
 	bool (*suits)(const struct weightfs *fs, struct node node);
 
-	/* Makes the file: header and tensor, complete and never written again. Returns a
-	 * descriptor, or -EIO (the source changed or cannot be read), -ENOMEM or -ENOSPC
-	 * (no memory), or what the file system says. */
-	int (*make)(struct weightfs *fs, struct node node);
+	/* Makes the file: header and tensor, complete and never written again. `like` is
+	 * a file in memory with the same content, or -1: it may be copied from there.
+	 * Returns a descriptor, or -EIO (the source changed or cannot be read), -ENOMEM
+	 * or -ENOSPC (no memory), or what the file system says. */
+	int (*make)(struct weightfs *fs, struct node node, int like);
 
 	/* Bytes of memory that the file takes: what counts against resident_limit. */
 	uint64_t (*cost)(const struct weightfs *fs, struct node node);

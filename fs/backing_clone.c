@@ -188,13 +188,14 @@ static bool is_for_good(int err)
 	}
 }
 
-static int clone_make(struct weightfs *fs, struct node node)
+static int clone_make(struct weightfs *fs, struct node node, int like)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
 	struct source_file *file = served_tensor_file(fs->served, t);
 	const struct cloneplace *place = cloneplace_of(fs->clones, t->shard);
 	int r = place ? make_in(place, t, node.view, file) : -EOPNOTSUPP;
 
+	(void)like; /* which shares no blocks */
 	if (place && is_for_good(r))
 		cloneplace_refuse(fs->clones, file, t->shard, r);
 	return r;

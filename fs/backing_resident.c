@@ -7,7 +7,6 @@
 #include "backing.h"
 #include "fill.h"
 #include "hugetmpfs.h"
-#include "inodes.h"
 #include "passthrough.h"
 #include "placement.h"
 #include "pressure.h"
@@ -66,21 +65,7 @@ static int copy_source(struct weightfs *fs, struct node node, int fd)
 	return r;
 }
 
-/* The file of another memory node is copied from that of the main tree, so that the disk
- * is read once. -ENOENT where that is not in memory. */
-static int copy_main_tree(struct weightfs *fs, struct node node, int fd)
-{
-	const struct tensor *t = model_tensor(fs->served->model, node.index);
-	CLEANUP(close_fd) int from = -ENOENT;
-
-	if (node.copy > 0)
-		from = inodes_borrow(fs->inodes, layout_tensor(node.view, node.index));
-	return from < 0 ? -ENOENT
-			: fill_copy_memory(from, file_size(t, node.view), fd,
-					   &fs->stopping);
-}
-
-static int write_contents(struct weightfs *fs, struct node node, int fd)
+static int write_contents(struct weightfs *fs, struct node node, int fd, int like)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
 	struct source_file *file = served_tensor_file(fs->served, t);
@@ -88,16 +73,15 @@ static int write_contents(struct weightfs *fs, struct node node, int fd)
 
 	if (!source_file_unchanged(file))
 		return -EIO;
-	r = copy_main_tree(fs, node, fd);
-	if (r == -ENOENT)
-		r = copy_source(fs, node, fd);
+	r = like < 0 ? copy_source(fs, node, fd)
+		     : fill_copy_memory(like, file_size(t, node.view), fd, &fs->stopping);
 	/* What changed while it was copied is not what was mounted. */
 	if (r == 0 && !source_file_unchanged(file))
 		r = -EIO;
 	return r;
 }
 
-static int make_file(struct weightfs *fs, struct node node)
+static int make_file(struct weightfs *fs, struct node node, int like)
 {
 	const struct tensor *t = model_tensor(fs->served->model, node.index);
 	uint64_t size = file_size(t, node.view);
@@ -108,7 +92,7 @@ static int make_file(struct weightfs *fs, struct node node)
 	if (fd < 0)
 		return fd;
 	claim = placement_bind_file(fs->placement, fd, size, node);
-	r = write_contents(fs, node, fd);
+	r = write_contents(fs, node, fd, like);
 	placement_settle_file(fs->placement, fd, size, node, claim);
 	if (r == 0)
 		return hugetmpfs_read_only(fd);
@@ -117,16 +101,16 @@ static int make_file(struct weightfs *fs, struct node node)
 }
 
 /* Where memory runs out after all, as much is given up, and it is tried once more. */
-static int resident_make(struct weightfs *fs, struct node node)
+static int resident_make(struct weightfs *fs, struct node node, int like)
 {
 	uint64_t cost = resident_cost(fs, node);
 	int r = pressure_admit(fs->pressure, cost);
 
 	if (r < 0)
 		return r;
-	r = make_file(fs, node);
+	r = make_file(fs, node, like);
 	if ((r == -ENOMEM || r == -ENOSPC) && pressure_relieve(fs->pressure, cost))
-		r = make_file(fs, node);
+		r = make_file(fs, node, like);
 	pressure_settle(fs->pressure, cost);
 	return r;
 }

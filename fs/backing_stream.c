@@ -11,10 +11,11 @@ static bool stream_suits(const struct weightfs *fs, struct node node)
 	return true;
 }
 
-static int stream_make(struct weightfs *fs, struct node node)
+static int stream_make(struct weightfs *fs, struct node node, int like)
 {
 	(void)fs;
 	(void)node;
+	(void)like;
 	return -EOPNOTSUPP;
 }
 

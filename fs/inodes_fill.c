@@ -133,14 +133,26 @@ bool inodes_refuse(struct inodes *inodes, enum backing_choice choice, int err)
 	return true;
 }
 
+/* The file of another memory node is copied from that of the main tree where that is in
+ * memory, so that the disk is read once. -1 where it is not. */
+static int borrow_main_file(struct inodes *inodes, struct node node)
+{
+	int fd = -1;
+
+	if (node.copy > 0)
+		fd = inodes_borrow(inodes, layout_tensor(node.view, node.index));
+	return fd < 0 ? -1 : fd;
+}
+
 /* Makes the file and tells the kernel. 0 or a negative errno; `refused` is what the
  * kernel says, where it will pass through to none like it. */
-static int make_file(const struct inodes *inodes, const struct inode *inode,
+static int make_file(struct inodes *inodes, const struct inode *inode,
 		     struct inode_file *file, int *refused)
 {
 	const struct inodes_setup *setup = &inodes->setup;
 	const struct backing_ops *backing = setup->backings[inode->choice];
-	int r = backing->make(setup->fs, inode->node);
+	CLEANUP(close_fd) int like = borrow_main_file(inodes, inode->node);
+	int r = backing->make(setup->fs, inode->node, like);
 
 	if (r < 0)
 		return r;

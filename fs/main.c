@@ -367,11 +367,14 @@ static int place(struct weightfs *fs)
 
 	setup.allowed = placement_allowed(&setup.unavailable);
 	r = placement_new(&setup, &fs->placement, &diag);
-	if (r < 0)
+	if (r < 0) {
 		log_error("%s", diag.text);
-	else
-		placement_say(fs->placement);
-	return r;
+		return r;
+	}
+	placement_say(fs->placement);
+	if (fs->options.numa.mode == PLACEMENT_MIRROR)
+		numa_mirror_init(&fs->mirror, placement_nodes(fs->placement));
+	return 0;
 }
 
 static int mount_model(struct served *served, const struct arguments *a)

@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+void numa_mirror_init(struct numa_mirror *mirror, uint64_t nodes)
+{
+	*mirror = (struct numa_mirror){ 0 };
+	for (uint16_t i = 0; i < NUMA_MIRROR_MOST; i++)
+		if (nodes >> i & 1)
+			mirror->nodes[mirror->count++] = i;
+}
+
 bool numa_mirror_has(const struct numa_mirror *mirror, uint16_t copy)
 {
 	for (unsigned int i = 0; i < mirror->count; i++)

@@ -26,6 +26,9 @@ struct numa_mirror {
 	uint16_t nodes[NUMA_MIRROR_MOST]; /* as the kernel numbers them, ascending */
 };
 
+/* Gives a tree to each of these nodes: bits. Before the mount. */
+void numa_mirror_init(struct numa_mirror *mirror, uint64_t nodes);
+
 /* Whether there is a tree of this `copy`, which is not 0. */
 bool numa_mirror_has(const struct numa_mirror *mirror, uint16_t copy);
 

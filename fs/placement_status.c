@@ -83,6 +83,13 @@ void placement_write_status(const struct weightfs *fs, struct jsonw *w)
 	write_node_list(summary.policy.nodes, w);
 	jsonw_key(w, "interleave");
 	jsonw_bool(w, summary.policy.interleave);
+	if (fs->mirror.count > 0) {
+		jsonw_key(w, "mirror");
+		jsonw_begin_array(w);
+		for (unsigned int i = 0; i < fs->mirror.count; i++)
+			jsonw_u64(w, fs->mirror.nodes[i]);
+		jsonw_end_array(w);
+	}
 	if (summary.origin[0]) {
 		jsonw_key(w, "origin");
 		jsonw_string(w, summary.origin);

@@ -144,15 +144,17 @@ static int make(struct node node)
 	return r;
 }
 
-static int make_clone(struct weightfs *fs, struct node node)
+static int make_clone(struct weightfs *fs, struct node node, int like)
 {
 	(void)fs;
+	(void)like;
 	return make(node);
 }
 
-static int make_resident(struct weightfs *fs, struct node node)
+static int make_resident(struct weightfs *fs, struct node node, int like)
 {
 	(void)fs;
+	(void)like;
 	lock();
 	fake.begun_at[node.index] = ++fake.begun;
 	(void)pthread_cond_broadcast(&fake.changed);

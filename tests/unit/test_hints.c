@@ -66,9 +66,9 @@ static bool is_large(const struct weightfs *ignored, struct node node)
 	return model_tensor(fs.served->model, node.index)->nbytes >= BACKING_LEAST_BYTES;
 }
 
-static int make_file(struct weightfs *of, struct node node)
+static int make_file(struct weightfs *of, struct node node, int like)
 {
-	int fd = backing_resident.make(of, node);
+	int fd = backing_resident.make(of, node, like);
 	unsigned int place = atomic_fetch_add(&made_count, 1);
 
 	if (fd >= 0 && place < MOST_MADE)

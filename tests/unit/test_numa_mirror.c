@@ -109,6 +109,20 @@ static unsigned int walk(struct node dir)
 	return tensors;
 }
 
+START_TEST(nodes_are_taken_from_bits)
+{
+	struct numa_mirror mirror;
+
+	numa_mirror_init(&mirror, 0x406);
+	ck_assert_uint_eq(mirror.count, sparse.count);
+	for (unsigned int i = 0; i < sparse.count; i++)
+		ck_assert_uint_eq(mirror.nodes[i], sparse.nodes[i]);
+	numa_mirror_init(&mirror, UINT64_MAX);
+	ck_assert_uint_eq(mirror.count, NUMA_MIRROR_MOST);
+	ck_assert_uint_eq(mirror.nodes[NUMA_MIRROR_MOST - 1], 63);
+}
+END_TEST
+
 START_TEST(each_memory_node_has_all_that_the_root_has)
 {
 	/* Three views, each as a tree and flat. */
@@ -396,6 +410,7 @@ static TCase *trees_case(void)
 	TCase *t = tcase_create("trees");
 
 	tcase_add_checked_fixture(t, load_model, free_model);
+	tcase_add_test(t, nodes_are_taken_from_bits);
 	tcase_add_test(t, each_memory_node_has_all_that_the_root_has);
 	tcase_add_test(t,
 		       trees_are_listed_behind_the_rest_under_the_numbers_of_their_nodes);
