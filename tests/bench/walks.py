@@ -10,14 +10,16 @@ the page cache.
 """
 import json
 import math
+import os
 import random
+import socket
 import statistics
 import subprocess
 import time
 from collections import Counter
 
 import llama
-from setting import GIB, MIB, Failed, NotPossible
+from setting import GIB, MIB, Failed
 from table import Extra, Row
 
 # The largest shape that has so many layers is taken: they get numbers of two digits.
@@ -133,15 +135,25 @@ def random_list(bench, mounted, piece, seed):
     return bench.write_list("random", lines)
 
 
+def ask_prediction(control):
+    """The member `prediction` of the status, without starting a program for it."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(control)
+        s.sendall(b'{"command": "status"}\n')
+        with s.makefile("rb") as reply:
+            return json.loads(reply.read())["status"]["prediction"]
+
+
 def watch_loader(bench, mounted, ranges):
-    """(seconds of the loader, [(seconds since its start, member `prediction` of the status)])."""
+    """(seconds of the loader, [(seconds since its start, what the status says of prediction)])."""
+    control = os.readlink(mounted / ".weightfs/socket")
     samples = []
     start = time.monotonic()
     output = bench.folder / "loader.json"
     with output.open("w") as file, \
             subprocess.Popen([bench.tool, "walk", ranges, "0"], stdout=file) as process:
         while process.poll() is None:
-            samples.append((time.monotonic() - start, mounted.stats()["prediction"]))
+            samples.append((time.monotonic() - start, ask_prediction(control)))
             time.sleep(0.02)
     if process.returncode != 0:
         raise Failed("the loader ended with an error")
@@ -160,34 +172,42 @@ def random_walk(bench, piece, seed, options, row=None):
 
 
 def backed_off_after(seconds, samples):
-    """Seconds from the loader's start to when the status says so."""
-    for at, prediction in samples:
-        if prediction["backing_off"]:
-            return at
-    if seconds < BACK_OFF_S:
-        raise NotPossible(f"the loader took {seconds:.1f} s only, and nothing backed off meanwhile")
-    return seconds
+    """Seconds from the first sample with a prediction to the first that backs off; up to the end
+    of the loader if none does. None where nothing was predicted."""
+    begun = next((at for at, prediction in samples if prediction["predicted"] > 0), None)
+    if begun is None:
+        return None
+    return next((at for at, prediction in samples if prediction["backing_off"]), seconds) - begun
+
+
+def random_rows(bench, rounds, names, piece):
+    """The same order on both sides of a round, another one in each."""
+    row = Row(names[0], "s", rounds.target(1.03, at_least=False), "without prediction")
+    off_row = Row(names[1], "s", rounds.target(BACK_OFF_S, at_least=False))
+    times = []
+
+    def without():
+        times.append(random_walk(bench, piece, len(times), OFF)[0])
+        return times[-1]
+
+    def with_prediction():
+        seconds, samples = random_walk(bench, piece, len(times) - 1, (), row)
+        after = backed_off_after(seconds, samples)
+        if after is not None:
+            off_row.candidate.append(after)
+        return seconds
+    rounds.compare(row, without, with_prediction)
+    if not off_row.candidate:
+        off_row.reason = "nothing was predicted"
+    elif max(times) < BACK_OFF_S:
+        off_row.reason = f"the loader took {max(times):.1f} s only"
+    rounds.add(off_row)
 
 
 def random_walks(bench, rounds):
-    """The same order on both sides of a round, another one in each."""
-    backed_off = Row(BACK_OFF, "s", rounds.target(BACK_OFF_S, at_least=False))
     with bench.other_model(bench.size, shape_for(bench.size)) as model:
-        for name, piece in ((RANDOM_TENSORS, model.bytes), (RANDOM_PIECES, MIB)):
-            row = Row(name, "s", rounds.target(1.03, at_least=False), "without prediction")
-            off = []
-
-            def without():
-                off.append(random_walk(model, piece, len(off), OFF)[0])
-                return off[-1]
-
-            def with_prediction():
-                seconds, samples = random_walk(model, piece, len(off) - 1, (), row)
-                if piece > MIB:
-                    backed_off.candidate.append(backed_off_after(seconds, samples))
-                return seconds
-            rounds.compare(row, without, with_prediction)
-    rounds.add(backed_off)
+        random_rows(model, rounds, RANDOM_TENSORS, model.bytes)
+        random_rows(model, rounds, RANDOM_PIECES, MIB)
 
 
 # ---- first touches ----
@@ -263,9 +283,10 @@ WALK_LAYERS = "layer walk, prediction: waiting"
 WALK_PROFILE = "layer walk, recorded profile: waiting"
 WALK_WILLNEED = "layer walk, original with MADV_WILLNEED over all: waiting"
 WALK_PACE = "layer walk, time of computing a layer, in which the disk can read one"
-RANDOM_TENSORS = "tensors in random order, with prediction"
-RANDOM_PIECES = "pieces of 1 MiB in random order, with prediction"
-BACK_OFF = "tensors in random order: prediction backs off after"
+RANDOM_TENSORS = ("tensors in random order, with prediction",
+                  "the same: from the first prediction to backing off")
+RANDOM_PIECES = ("pieces of 1 MiB in random order, with prediction",
+                 "those pieces: from the first prediction to backing off")
 BACK_OFF_S = 2.0
 TOUCH_ON, TOUCH_OFF, TOUCH_PLAIN = "predicted", "without prediction", "original, mapped plainly"
 FIRST_TOUCH = "first touch of a page, cold, of predicted tensors"
@@ -276,5 +297,5 @@ BAR = 30
 
 LAYER_WALKS = ("layer walk", layer_walks,
                [WALK_OFF, WALK_LAYERS, WALK_PROFILE, WALK_WILLNEED, WALK_PACE])
-RANDOM_WALKS = ("random loader", random_walks, [RANDOM_TENSORS, RANDOM_PIECES, BACK_OFF])
+RANDOM_WALKS = ("random loader", random_walks, [*RANDOM_TENSORS, *RANDOM_PIECES])
 FIRST_TOUCHES = ("first touch", first_touches, [FIRST_TOUCH, FIRST_OPEN])
