@@ -1,5 +1,7 @@
 """Machines of two and four memory nodes, with a model on their disk."""
 import contextlib
+import json
+import shlex
 
 import pytest
 
@@ -45,32 +47,35 @@ class GuestMount:
         self.guest = guest
         self.path = path
 
-    def __truediv__(self, name):
-        return f"{self.path}/{name}"
-
     def tensor(self, name, below="tensors"):
         return f"{self.path}/{below}/{name.replace('.', '/')}"
 
-    def mountctl(self, command, *args):
+    def mountctl(self, command, *args, timeout=60):
         """The words behind the mount point; the output."""
-        return self.guest.ok(self.guest.command_of("mountctl", command, self.path, *args))
+        return self.guest.ok(shlex.join(["mountctl", command, self.path, *args]), timeout)
+
+    def status(self):
+        return json.loads(self.guest.ok(f"mountctl --json status {self.path}"))
+
+
+@contextlib.contextmanager
+def mounted(guest, options, node, source):
+    path = guest.ok("mktemp -d /mnt/XXXXXX").strip()
+    where = "" if node is None else f"taskset -c {node} "
+    with_options = f" -o {','.join(options)}" if options else ""
+    guest.ok(f"{where}weightfs {source} {path}{with_options}")
+    yield GuestMount(guest, path)
+    if guest.is_running():
+        guest.ok(f"mountctl umount {path} && rmdir {path}")
 
 
 @pytest.fixture
 def mount_in():
-    """mount_in(guest, options...) mounts the model in the machine; unmounted at the end."""
+    """mount_in(guest, options..., node=N, source=PATH) mounts the model in the machine, by a
+    daemon that may run on that node only; all are unmounted at the end."""
     with contextlib.ExitStack() as mounts:
-        yield lambda guest, *options: mounts.enter_context(mounted(guest, options))
-
-
-@contextlib.contextmanager
-def mounted(guest, options):
-    path = guest.ok("mktemp -d /mnt/XXXXXX").strip()
-    words = ["weightfs", numa_model.PATH, path]
-    guest.ok(guest.command_of(*words, *(["-o", ",".join(options)] if options else [])))
-    yield GuestMount(guest, path)
-    if guest.process.poll() is None:
-        guest.ok(f"mountctl umount {path} && rmdir {path} && ! pidof weightfs")
+        yield lambda guest, *options, node=None, source=numa_model.PATH: mounts.enter_context(
+            mounted(guest, options, node, source))
 
 
 @pytest.fixture(autouse=True)

@@ -196,13 +196,16 @@ class Guest:
         return self
 
     def __exit__(self, kind, value, trace):
-        if self.process.poll() is None and kind is None:
+        if self.is_running() and kind is None:
             self.process.stdin.write(self.encoded("poweroff -f"))
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
                 pass
         self.give_up()
+
+    def is_running(self):
+        return self.process.poll() is None
 
     def give_up(self):
         self.process.kill()
@@ -261,12 +264,14 @@ class Guest:
         assert done.returncode == 0, f"{script}: status {done.returncode}: {done.stderr}"
         return done.stdout
 
-    def command_of(self, *words):
-        return shlex.join(map(str, words))
-
     def page_nodes(self, path, *options):
         """What tests/tools/page_nodes.c says of a file."""
-        return Pages(self.ok(self.command_of("page_nodes", *options, path)))
+        return Pages(self.ok(shlex.join(map(str, ["page_nodes", *options, path]))))
+
+    def free_on(self, node):
+        """Bytes of this node's memory that nobody uses."""
+        line = self.ok(f"grep MemFree: /sys/devices/system/node/node{node}/meminfo")
+        return int(line.split()[-2]) * 1024
 
     def drop_caches(self):
         self.ok("sync; echo 3 > /proc/sys/vm/drop_caches")

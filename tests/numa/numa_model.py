@@ -1,4 +1,6 @@
 """The model on the machines' disk."""
+import functools
+
 import numpy as np
 
 import writers
@@ -19,6 +21,7 @@ def write(path):
     path.write_bytes(writers.safetensors([(n, "U8", [s], data_of(n)) for n, s in SIZES.items()]))
 
 
+@functools.cache
 def sum_of(name):
     """The sum that page_nodes prints of these bytes."""
     data = data_of(name)
