@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
+#include "advice.h"
 #include "backing.h"
 #include "cloneplace.h"
 #include "hugetmpfs.h"
@@ -11,6 +12,7 @@
 #include "predict.h"
 #include "prefetcher.h"
 #include "pressure.h"
+#include "residency.h"
 #include "source_cache.h"
 #include "util/log.h"
 
@@ -142,6 +144,8 @@ static int request_predicted(void *context, struct node node)
 	struct weightfs *fs = context;
 	int r;
 
+	if (advices_is_random(fs->advices, node.index))
+		return -EOPNOTSUPP;
 	/* Only a pin takes memory on each node. */
 	if (makes_resident(fs) && node.copy == 0) {
 		if (inodes_state(fs->inodes, node) != INODE_IDLE)
@@ -215,6 +219,10 @@ int backings_prepare(struct weightfs *fs, struct fuse_session *session,
 	if (r == 0 && fs->options.drop_source_cache)
 		r = source_cache_new(fs->served, &fs->source_cache);
 	if (r == 0)
+		r = advices_new(fs->served, fs->options.readahead_bytes, &fs->advices);
+	if (r == 0)
+		r = residency_new(fs->served, &fs->residency);
+	if (r == 0)
 		r = prepare_prefetcher(fs);
 	if (r == 0)
 		r = prepare_prediction(fs);
@@ -244,6 +252,8 @@ int backings_start(struct weightfs *fs)
 		r = source_cache_start(fs->source_cache);
 	if (r == 0 && fs->inodes)
 		r = inodes_start(fs->inodes, fill_threads());
+	if (r == 0)
+		r = residency_start(fs->residency);
 	if (r == 0)
 		r = prefetcher_start(fs->prefetcher, prefetch_threads());
 	if (r == 0 && fs->predict)
@@ -312,6 +322,8 @@ void backings_free(struct weightfs *fs)
 	predict_free(fs->predict);
 	prefetcher_free(fs->prefetcher);
 	inodes_free(fs->inodes);
+	advices_free(fs->advices);
+	residency_free(fs->residency);
 	source_cache_free(fs->source_cache);
 	pressure_free(fs->pressure);
 	close_fd(&fs->tmpfs);

@@ -30,7 +30,7 @@ struct pipe {
 /* What the thread's current reply is made of, between channel_reply() and the hook that
  * libfuse calls in it. */
 struct outgoing {
-	const struct source_file *file;
+	int fd; /* of the source */
 	uint64_t offset;
 	int result;
 };
@@ -79,7 +79,7 @@ static int fill_pipe(const struct pipe *p, const struct outgoing *out, size_t le
 	loff_t offset = (loff_t)out->offset;
 
 	while (len > 0) {
-		ssize_t n = splice(out->file->fd, &offset, p->fds[1], NULL, len, 0);
+		ssize_t n = splice(out->fd, &offset, p->fds[1], NULL, len, 0);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -160,7 +160,7 @@ static ssize_t copy_reply(int fd, struct iovec *iov, int count, struct outgoing 
 	ssize_t n;
 
 	do
-		n = pread(out->file->fd, buffer, last->iov_len, (off_t)out->offset);
+		n = pread(out->fd, buffer, last->iov_len, (off_t)out->offset);
 	while (n < 0 && errno == EINTR);
 	if (n != (ssize_t)last->iov_len) {
 		out->result = -EIO;
@@ -253,13 +253,13 @@ int channel_attach(struct fuse_session *session)
 	return set_io(session, placeholder);
 }
 
-int channel_reply(fuse_req_t req, const struct iovec *pieces, int count,
-		  const struct source_file *file, uint64_t offset)
+int channel_reply(fuse_req_t req, const struct iovec *pieces, int count, int source_fd,
+		  uint64_t offset)
 {
-	struct outgoing out = { .file = file, .offset = offset };
+	struct outgoing out = { .fd = source_fd, .offset = offset };
 	int r;
 
-	current = file ? &out : NULL;
+	current = source_fd >= 0 ? &out : NULL;
 	if (count == 1)
 		r = fuse_reply_buf(req, pieces[0].iov_base, pieces[0].iov_len);
 	else

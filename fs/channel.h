@@ -22,11 +22,12 @@
 MUST_CHECK int channel_attach(struct fuse_session *session);
 
 /*
- * Answers a READ with `count` pieces of memory, none empty. Where `file` is not NULL the
- * last piece is its mapping at `offset` of the file. Returns 0 or -EIO (the file was cut,
- * and the client was told). Exactly one reply. Any of the session's threads.
+ * Answers a READ with `count` pieces of memory, none empty. Where `source_fd` is not
+ * negative the last piece is the mapping of that file at `offset`. Returns 0 or -EIO (the
+ * file was cut, and the client was told). Exactly one reply. Any of the session's
+ * threads.
  */
 MUST_CHECK int channel_reply(fuse_req_t req, const struct iovec *pieces, int count,
-			     const struct source_file *file, uint64_t offset);
+			     int source_fd, uint64_t offset);
 
 #endif

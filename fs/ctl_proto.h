@@ -22,16 +22,26 @@
  * 92,000 tensors. With "node": 1 it is about the files in the tree of that memory node
  * (numa=mirror).
  *
+ *   request  {"command": "page_cache"}
+ *   reply    {"ok": true, "count": 3, "ready": false}
+ *   request  {"command": "page_cache", "count": 3}
+ *   reply    {"ok": true, "count": 3, "ready": true, "cached": "0064ff..."}
+ *
+ * Counts how much of each tensor is in the page cache of the source, which may take a
+ * while: whoever asks repeats it with the number of the count until it is done. Two
+ * hexadecimal digits for each tensor, percent, or "ff" where the kernel does not tell.
+ *
  *   request  {"command": "prefetch", "patterns": ["*.q_proj.*"], "resident": true,
  *             "views": ["tensors", "npy"]}
  *            {"command": "pin", "patterns": [...], "views": [...], "fill": true}
  *            {"command": "unpin", "patterns": [...], "views": [...]}
  *            {"command": "evict", "patterns": [...], "views": [...]}
+ *            {"command": "advise", "patterns": [...], "advice": "willneed"}
  *   reply    {"ok": true, "job": 7}
  *
  * Starts a job and does not wait for it. Without "views" it is about the raw view, for
- * "unpin" and "evict" about all of them. Patterns are matched by the daemon, in the
- * job's own thread: a request stays small however many tensors there are, nothing is
+ * "unpin", "evict" and "advise" about all of them. Patterns are matched by the daemon, in
+ * the job's own thread: a request stays small however many tensors there are, nothing is
  * named by a number whose meaning both sides must agree on, and the names need not
  * travel at all. A pattern is any bytes but NUL. Those that are no UTF-8 stand as they
  * are in its string: not as \u escapes, which have no such values.

@@ -5,6 +5,7 @@
 #include "inodes.h"
 #include "pagecache.h"
 #include "prefetch.h"
+#include "prefetcher.h"
 #include "util/pattern.h"
 
 /* Names are many, and each look at the job takes its lock. */
@@ -252,6 +253,7 @@ static void evict_tensor(struct hints *hints, struct job *job, uint32_t tensor,
 		job_count(job, JOB_PINNED, t->nbytes, t);
 		return;
 	}
+	prefetcher_forget(hints->fs->prefetcher, tensor);
 	for (unsigned int view = 0; view < VIEW_COUNT; view++)
 		if (spec->views[view] &&
 		    !evict_view(hints, job, layout_tensor((enum view)view, tensor)))
@@ -282,7 +284,85 @@ static void evict_all(struct hints *hints, struct job *job,
 	drop_stretch(job, &stretch);
 }
 
+/* ---- Advice ---- */
+
+static bool is_resident(const struct hints *hints, uint32_t tensor)
+{
+	const struct node node = { .kind = NODE_TENSOR, .index = tensor };
+	struct inodes *inodes = hints->fs->inodes;
+
+	return inodes && inodes_state(inodes, node) == INODE_READY &&
+	       strcmp(inodes_backing_name(inodes, node), backing_resident.name) == 0;
+}
+
+/* Queues it, and does not wait. */
+static enum job_outcome bring_in(const struct hints *hints, uint32_t tensor)
+{
+	const struct tensor *t = model_tensor(hints->fs->served->model, tensor);
+	int r;
+
+	if (!source_file_unchanged(served_tensor_file(hints->fs->served, t)))
+		return JOB_CHANGED;
+	if (is_resident(hints, tensor))
+		return JOB_ALREADY;
+	r = prefetcher_ask(hints->fs->prefetcher, tensor, PREFETCH_ASKED);
+	if (r == -EALREADY)
+		return JOB_ALREADY;
+	return r < 0 ? JOB_NO_ROOM : JOB_DONE;
+}
+
+static enum job_outcome advise_tensor(const struct hints *hints, enum advice advice,
+				      uint32_t tensor)
+{
+	if (advice == ADVICE_WILLNEED)
+		return bring_in(hints, tensor);
+	return advices_set(hints->fs->advices, tensor, advice) ? JOB_DONE : JOB_ALREADY;
+}
+
+static int keep_rules(const struct hints *hints, struct job *job)
+{
+	const struct job_spec *spec = job_spec(job);
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < spec->pattern_count; i++)
+		r = advices_add_rule(hints->fs->advices, spec->patterns[i], spec->advice);
+	if (r == -ENOSPC)
+		job_fail(job, "advise: 256 rules are kept already: 'normal' for '*' "
+			      "takes them away");
+	else if (r < 0)
+		job_fail(job, "out of memory");
+	return r;
+}
+
+static void advise_all(struct hints *hints, struct job *job,
+		       const struct selection *selection)
+{
+	enum advice advice = job_spec(job)->advice;
+	bool stop = false;
+
+	if (advice != ADVICE_WILLNEED && keep_rules(hints, job) < 0)
+		return;
+	job_expect(job, selection->count, selection->bytes);
+	for (size_t i = 0; i < selection->count; i++) {
+		uint32_t tensor = selection->tensors[i];
+		const struct tensor *t = model_tensor(hints->fs->served->model, tensor);
+
+		if (i % STOP_INTERVAL == 0)
+			stop = job_should_stop(job);
+		job_count(job,
+			  stop ? JOB_CANCELLED : advise_tensor(hints, advice, tensor),
+			  t->nbytes, t);
+		job_advance(job, t->nbytes);
+	}
+}
+
 /* ---- Jobs ---- */
+
+static bool gives_up(const struct job_spec *spec)
+{
+	return spec->command == JOB_EVICT ||
+	       (spec->command == JOB_ADVISE && spec->advice == ADVICE_DONTNEED);
+}
 
 static void run(struct job *job, void *context)
 {
@@ -294,8 +374,10 @@ static void run(struct job *job, void *context)
 		free(selection.tensors);
 		return;
 	}
-	if (spec->command == JOB_EVICT)
+	if (gives_up(spec))
 		evict_all(hints, job, &selection);
+	else if (spec->command == JOB_ADVISE)
+		advise_all(hints, job, &selection);
 	else if (spec->command == JOB_PREFETCH && !spec->resident)
 		prefetch_pages(hints, job, &selection);
 	else if (spec->command == JOB_PREFETCH || spec->fill)

@@ -62,10 +62,9 @@ static const char *const state_names[] = {
 const char *job_command_name(enum job_command command)
 {
 	static const char *const names[] = {
-		[JOB_PREFETCH] = "prefetch",
-		[JOB_PIN] = "pin",
-		[JOB_UNPIN] = "unpin",
-		[JOB_EVICT] = "evict",
+		[JOB_PREFETCH] = "prefetch", [JOB_PIN] = "pin",
+		[JOB_UNPIN] = "unpin",       [JOB_EVICT] = "evict",
+		[JOB_ADVISE] = "advise",
 	};
 
 	return names[command];
@@ -262,6 +261,10 @@ static void write_spec(const struct job_spec *spec, struct jsonw *w)
 {
 	jsonw_key(w, "command");
 	jsonw_string(w, job_command_name(spec->command));
+	if (spec->command == JOB_ADVISE) {
+		jsonw_key(w, "advice");
+		jsonw_string(w, advice_name(spec->advice));
+	}
 	write_strings(w, "patterns", spec->patterns, spec->pattern_count);
 	jsonw_key(w, "resident");
 	jsonw_bool(w, spec->resident);

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "advice.h"
 #include "util/jsonw.h"
 #include "view.h"
 
@@ -34,6 +35,7 @@ enum job_command {
 	JOB_PIN,
 	JOB_UNPIN,
 	JOB_EVICT,
+	JOB_ADVISE,
 	JOB_COMMAND_COUNT,
 };
 
@@ -48,6 +50,7 @@ struct job_spec {
 	bool views[VIEW_COUNT];
 	bool resident; /* prefetch: files in memory of their own, not the page cache */
 	bool fill;     /* pin: make what is not there */
+	enum advice advice; /* advise */
 };
 
 void job_spec_fini(struct job_spec *spec);

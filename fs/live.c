@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "advice.h"
 #include "cloneplace.h"
 #include "gpu/gpu.h"
 #include "inodes.h"
@@ -11,7 +12,9 @@
 #include "pins.h"
 #include "placement_status.h"
 #include "predict.h"
+#include "prefetcher.h"
 #include "pressure.h"
+#include "residency.h"
 #include "stats.h"
 
 void live_init(struct weightfs *fs)
@@ -158,6 +161,48 @@ static void write_prediction(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
+/* A look at the page cache takes long where it has much; then what the last one found has
+ * to do. */
+#define COUNT_MS 20u
+
+static void write_cached(const struct weightfs *fs, struct jsonw *w)
+{
+	struct residency_sums sums = { .known = false };
+
+	if (fs->residency) {
+		uint64_t count = residency_ask(fs->residency, RESIDENCY_FILES);
+
+		(void)residency_wait(fs->residency, RESIDENCY_FILES, count, COUNT_MS);
+		residency_summarise(fs->residency, &sums);
+	}
+	member_u64(w, "source_bytes", sums.bytes);
+	jsonw_key(w, "cached_bytes");
+	if (sums.known)
+		jsonw_u64(w, sums.cached);
+	else
+		jsonw_null(w);
+}
+
+static void write_page_cache(const struct weightfs *fs, struct jsonw *w)
+{
+	struct prefetcher_summary sums;
+
+	prefetcher_summarise(fs->prefetcher, &sums);
+	jsonw_key(w, "page_cache");
+	jsonw_begin_object(w);
+	write_cached(fs, w);
+	member_u64(w, "wanted", sums.queued[PREFETCH_WANTED]);
+	member_u64(w, "predicted", sums.queued[PREFETCH_PREDICTED]);
+	member_u64(w, "asked", sums.queued[PREFETCH_ASKED]);
+	member_u64(w, "ahead_bytes", sums.ahead);
+	member_u64(w, "asked_bytes", sums.asked_bytes);
+	member_u64(w, "already_bytes", sums.cached_bytes);
+	member_u64(w, "called_off", sums.called_off);
+	jsonw_key(w, "rules");
+	advices_write(fs->advices, w);
+	jsonw_end_object(w);
+}
+
 /* Why there are no clones; NULL where there are. `text` is what it may be written to. */
 static const char *no_clones(const struct weightfs *fs, bool passthrough,
 			     const struct backing_sums *sums,
@@ -270,6 +315,7 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 	write_backings(fs, w, !no_passthrough);
 	write_prediction(fs, w);
+	write_page_cache(fs, w);
 	placement_write_status(fs, w);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "advice.h"
 #include "channel.h"
 #include "conn.h"
 #include "content.h"
@@ -229,21 +230,45 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 /* ---- Reading ---- */
 
-static void reply_pieces(const struct weightfs *fs, fuse_req_t req,
+/* The descriptor of the source that a reply is read by; -1 where it is not. */
+static int source_fd(const struct weightfs *fs, struct node node,
+		     const struct content_scratch *scratch)
+{
+	if (!scratch->file)
+		return -1;
+	return node.kind == NODE_TENSOR
+		       ? advices_fd(fs->advices, node.index, scratch->file)
+		       : scratch->file->fd;
+}
+
+static void reply_pieces(const struct weightfs *fs, fuse_req_t req, struct node node,
 			 const struct iovec *pieces, int count,
 			 const struct content_scratch *scratch)
 {
+	int fd = source_fd(fs, node, scratch);
 	size_t bytes = 0;
 
 	for (int i = 0; i < count; i++)
 		bytes += pieces[i].iov_len;
-	if (channel_reply(req, pieces, count, scratch->file, scratch->file_offset) == 0)
+	if (channel_reply(req, pieces, count, fd, scratch->file_offset) == 0)
 		stats_add(STAT_READ_BYTES, bytes);
 	else
 		stats_add(STAT_READ_ERRORS, 1);
 	if (fs->source_cache && scratch->file)
 		source_cache_note(fs->source_cache, scratch->file, scratch->file_offset,
 				  pieces[count - 1].iov_len);
+}
+
+/* A READ of a tensor was answered: what follows from that for the ones to come. */
+static void note_read(const struct weightfs *fs, struct node node, uint64_t offset,
+		      size_t size)
+{
+	advices_note_read(fs->advices, node.index, offset, size);
+	prefetcher_note_use(fs->prefetcher, node.index, size);
+	if (offset == 0 && advices_of(fs->advices, node.index) == ADVICE_SEQUENTIAL)
+		(void)!prefetcher_ask(fs->prefetcher, node.index, PREFETCH_WANTED);
+	if (fs->predict)
+		predict_note_read(fs->predict, node, size);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
@@ -263,7 +288,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	}
 	count = content_read(fs, node, (uint64_t)offset, size, &scratch, pieces);
 	if (count > 0) {
-		reply_pieces(fs, req, pieces, count, &scratch);
+		reply_pieces(fs, req, node, pieces, count, &scratch);
 	} else if (count == 0) {
 		(void)fuse_reply_buf(req, NULL, 0);
 	} else {
@@ -271,11 +296,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		reply_err(req, count);
 	}
 	content_fini(&scratch);
-	if (count <= 0 || node.kind != NODE_TENSOR)
-		return;
-	prefetcher_note_use(fs->prefetcher, node.index, size);
-	if (fs->predict)
-		predict_note_read(fs->predict, node, size);
+	if (count > 0 && node.kind == NODE_TENSOR)
+		note_read(fs, node, (uint64_t)offset, size);
 }
 
 /* ---- Directories ---- */

@@ -10,8 +10,7 @@
 #include "source.h"
 
 /* How many bytes of the range are cached; those on their way count. 0, or with no bytes
- * -ENOSYS (before Linux 6.5) or -EPERM (newer kernels tell only who may write the file).
- */
+ * -ENOSYS or -EPERM: the kernel tells only who owns the file. */
 MUST_CHECK int pagecache_count(const struct source_file *file, uint64_t from,
 			       uint64_t len, uint64_t *bytes);
 

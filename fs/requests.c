@@ -8,6 +8,7 @@
 #include "hints.h"
 #include "inodes.h"
 #include "live.h"
+#include "residency.h"
 #include "util/errtext.h"
 
 /* Each tensor's is one digit. */
@@ -123,6 +124,48 @@ static void command_backings(const struct weightfs *fs, const cJSON *request,
 	jsonw_end_object(w);
 }
 
+/* ---- What of all tensors is cached ---- */
+
+/* The control thread waits no longer for it. */
+#define COUNT_MS 10u
+
+static void write_percents(const struct weightfs *fs, struct jsonw *w)
+{
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+
+	for (uint32_t i = 0; i < model_tensor_count(fs->served->model); i++)
+		strbuf_addf(&text, "%02x", residency_percent(fs->residency, i));
+	jsonw_key(w, "cached");
+	jsonw_string_bytes(w, text.data ? text.data : "", text.len);
+}
+
+/* Numbers of jobs and of counts are small: a double holds them. 0 is none. */
+static uint64_t number_of(const cJSON *request, const char *key)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, key);
+
+	return cJSON_IsNumber(item) && item->valueint > 0 ? (uint64_t)item->valueint : 0;
+}
+
+static void command_page_cache(const struct weightfs *fs, const cJSON *request,
+			       struct jsonw *w)
+{
+	uint64_t count = number_of(request, "count");
+	bool ready;
+
+	if (count == 0)
+		count = residency_ask(fs->residency, RESIDENCY_TENSORS);
+	ready = residency_wait(fs->residency, RESIDENCY_TENSORS, count, COUNT_MS);
+	begin_reply(w);
+	jsonw_key(w, "count");
+	jsonw_u64(w, count);
+	jsonw_key(w, "ready");
+	jsonw_bool(w, ready);
+	if (ready)
+		write_percents(fs, w);
+	jsonw_end_object(w);
+}
+
 /* ---- Jobs ---- */
 
 /* The functions that take a member return NULL, or what is wrong with it. */
@@ -162,7 +205,7 @@ static bool take_view(const char *name, struct job_spec *spec)
 static const char *take_views(const cJSON *request, struct job_spec *spec)
 {
 	const cJSON *list = cJSON_GetObjectItemCaseSensitive(request, "views");
-	bool all = spec->command == JOB_UNPIN || spec->command == JOB_EVICT;
+	bool all = spec->command != JOB_PREFETCH && spec->command != JOB_PIN;
 	const cJSON *item;
 
 	if (!list || (cJSON_IsArray(list) && !list->child))
@@ -186,6 +229,11 @@ static const char *take_spec(const cJSON *request, struct job_spec *spec)
 	for (unsigned int i = 0; i < JOB_COMMAND_COUNT; i++)
 		if (strcmp(name, job_command_name((enum job_command)i)) == 0)
 			spec->command = (enum job_command)i;
+	if (spec->command == JOB_ADVISE &&
+	    !advice_parse(cJSON_GetStringValue(
+				  cJSON_GetObjectItemCaseSensitive(request, "advice")),
+			  &spec->advice))
+		return "request: unknown advice";
 	spec->fill = spec->command == JOB_PIN && !cJSON_IsFalse(fill);
 	spec->resident =
 		spec->command == JOB_PIN ||
@@ -235,21 +283,13 @@ static void command_job_start(const struct weightfs *fs, const cJSON *request,
 	jsonw_end_object(w);
 }
 
-/* Numbers of jobs are small: a double holds them. 0 is none. */
-static uint64_t job_number(const cJSON *request)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "job");
-
-	return cJSON_IsNumber(item) && item->valueint > 0 ? (uint64_t)item->valueint : 0;
-}
-
 static void command_job(const struct weightfs *fs, const cJSON *request, struct jsonw *w)
 {
 	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
 	struct jsonw job;
 
 	jsonw_init(&job, &text);
-	if (!jobs_write(fs->jobs, job_number(request), &job) || text.err) {
+	if (!jobs_write(fs->jobs, number_of(request, "job"), &job) || text.err) {
 		requests_reply_error(w, text.err ? "job: out of memory" : "no such job");
 		return;
 	}
@@ -262,7 +302,7 @@ static void command_job(const struct weightfs *fs, const cJSON *request, struct 
 static void command_cancel(const struct weightfs *fs, const cJSON *request,
 			   struct jsonw *w)
 {
-	if (!jobs_cancel(fs->jobs, job_number(request))) {
+	if (!jobs_cancel(fs->jobs, number_of(request, "job"))) {
 		requests_reply_error(w, "no such job");
 		return;
 	}
@@ -276,10 +316,12 @@ static const struct command {
 } commands[] = {
 	{ "status", command_status },
 	{ "backings", command_backings },
+	{ "page_cache", command_page_cache },
 	{ "prefetch", command_job_start },
 	{ "pin", command_job_start },
 	{ "unpin", command_job_start },
 	{ "evict", command_job_start },
+	{ "advise", command_job_start },
 	{ "job", command_job },
 	{ "cancel", command_cancel },
 };

@@ -29,6 +29,7 @@ enum live_kind {
 	LIVE_COUNT,
 };
 
+struct advices;
 struct cloneplaces;
 struct hints;
 struct inodes;
@@ -39,6 +40,7 @@ struct placement;
 struct predict;
 struct prefetcher;
 struct pressure;
+struct residency;
 struct source_cache;
 
 struct weightfs {
@@ -70,6 +72,8 @@ struct weightfs {
 	bool all_small;             /* no tensor is large enough for a file of its own */
 	char no_clones[REFUSAL_MAX]; /* why `clones` is NULL; else empty */
 
+	struct advices *advices;           /* how tensors are read */
+	struct residency *residency;       /* what of the source is cached */
 	struct prefetcher *prefetcher;     /* NULL: nothing is read ahead */
 	struct source_cache *source_cache; /* NULL: what was read stays there */
 

@@ -33,6 +33,8 @@ struct backings {
 	struct json names;
 	struct json digits; /* one for each tensor: the place of its backing in `names` */
 	struct json pins;   /* one for each tensor: 1 if it is pinned */
+	struct strbuf cached_reply;
+	struct json cached; /* two for each tensor: percent in hexadecimal; ff: unknown */
 };
 
 static const struct {
@@ -81,6 +83,51 @@ static void ask_backings(const struct mount *mount, const char *below,
 	backings->names = json_get(reply, "names");
 	backings->digits = json_get(reply, "backings");
 	backings->pins = json_get(reply, "pinned");
+}
+
+/* So long the daemon may look at the page cache of a large model. */
+#define COUNT_TRIES 1000
+
+/* Asks how much of each tensor is cached. The daemon counts in the background, and
+ * answers within milliseconds whether it is done. */
+static void ask_cached(const struct mount *mount, struct backings *backings)
+{
+	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
+	struct json reply = { 0 };
+	uint64_t count = 0;
+
+	if (daemon_find(mount, &peer) < 0)
+		return;
+	for (int i = 0; i < COUNT_TRIES; i++) {
+		CLEANUP(strbuf_fini) struct strbuf request = { 0 };
+
+		strbuf_addf(&request,
+			    "{\"command\":\"page_cache\",\"count\":%" PRIu64 "}\n",
+			    count);
+		strbuf_fini(&backings->cached_reply);
+		if (daemon_request(&peer, &request, &backings->cached_reply, &reply) < 0)
+			return;
+		if (json_is_true(json_get(reply, "ready"))) {
+			backings->cached = json_get(reply, "cached");
+			return;
+		}
+		count = json_u64(json_get(reply, "count"));
+	}
+}
+
+/* The share of a tensor that is cached, in percent; -1 where that is not known. */
+static int cached_percent(const struct backings *backings, size_t index)
+{
+	char digits[3] = "";
+	char *end;
+	long percent;
+
+	if (json_type(backings->cached) != JSON_STRING ||
+	    2 * index + 4 > backings->cached.len)
+		return -1;
+	memcpy(digits, backings->cached.at + 1 + 2 * index, 2);
+	percent = strtol(digits, &end, 16);
+	return *end == '\0' && percent <= 100 ? (int)percent : -1;
 }
 
 /* The digit of a tensor in such a string, or -1 if it has none. */
@@ -225,6 +272,15 @@ static const char *pin_text(const struct backings *backings, size_t index)
 	}
 }
 
+static void add_cached(struct table *table, int percent)
+{
+	char text[16] = "?";
+
+	if (percent >= 0)
+		(void)snprintf(text, sizeof(text), "%d%%", percent);
+	table_add(table, text);
+}
+
 static void add_place(struct table *table, const struct tensor_entry *tensor)
 {
 	CLEANUP(free_ptr) char *file = json_dup_printable(tensor->file);
@@ -252,6 +308,7 @@ static void add_row(struct table *table, const struct tensor_entry *tensor,
 	table_add_size(table, tensor->nbytes);
 	table_add(table, backing.data ? backing.data : "?");
 	if (long_format) {
+		add_cached(table, cached_percent(backings, tensor->index));
 		table_add(table, pin_text(backings, tensor->index));
 		add_place(table, tensor);
 	}
@@ -272,16 +329,16 @@ static int print_table(const struct tensors *tensors, const struct backings *bac
 		       bool long_format)
 {
 	static const struct table_column columns[] = {
-		{ "NAME", false },  { "DTYPE", false },   { "SHAPE", true },
-		{ "SIZE", true },   { "BACKING", false }, { "PINNED", false },
-		{ "OFFSET", true }, { "FILE", false },
+		{ "NAME", false },   { "DTYPE", false },   { "SHAPE", true },
+		{ "SIZE", true },    { "BACKING", false }, { "CACHED", true },
+		{ "PINNED", false }, { "OFFSET", true },   { "FILE", false },
 	};
 	CLEANUP(table_fini) struct table table;
 	uint64_t bytes = 0;
 	int r;
 
 	table_init(&table, columns,
-		   long_format ? ARRAY_LEN(columns) : ARRAY_LEN(columns) - 3);
+		   long_format ? ARRAY_LEN(columns) : ARRAY_LEN(columns) - 4);
 	for (size_t i = 0; i < tensors->count; i++) {
 		add_row(&table, &tensors->list[i], backings, long_format);
 		bytes += tensors->list[i].nbytes;
@@ -299,7 +356,7 @@ static const char *pin_json(const struct backings *backings, size_t index)
 	return digit < 0 ? "null" : digit > 0 ? "true" : "false";
 }
 
-/* The entries as they stand in model.json, each with two members more at its end. */
+/* The entries as they stand in model.json, each with three members more at its end. */
 static void print_documents(const struct tensors *tensors,
 			    const struct backings *backings)
 {
@@ -308,15 +365,20 @@ static void print_documents(const struct tensors *tensors,
 		struct json entry = tensors->list[i].json;
 		CLEANUP(strbuf_fini) struct strbuf backing = { 0 };
 		CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+		int cached = cached_percent(backings, tensors->list[i].index);
 		struct jsonw out;
 
 		add_backing(backings, &tensors->list[i], &backing);
 		jsonw_init(&out, &text);
 		jsonw_string_bytes(&out, backing.data ? backing.data : "", backing.len);
-		(void)printf("%s%.*s, \"backing\": %s, \"pinned\": %s}",
+		(void)printf("%s%.*s, \"backing\": %s, \"pinned\": %s, ",
 			     i > 0 ? ",\n " : "", (int)entry.len - 1, entry.at,
 			     text.data ? text.data : "null",
 			     pin_json(backings, tensors->list[i].index));
+		if (cached < 0)
+			(void)printf("\"cached_percent\": null}");
+		else
+			(void)printf("\"cached_percent\": %d}", cached);
 	}
 	(void)printf("]\n");
 }
@@ -346,6 +408,7 @@ static enum command_result list_tensors(const struct request *request,
 static void backings_fini(struct backings *backings)
 {
 	strbuf_fini(&backings->reply);
+	strbuf_fini(&backings->cached_reply);
 }
 
 static enum command_result list_mount(const struct request *request)
@@ -367,6 +430,8 @@ static enum command_result list_mount(const struct request *request)
 	if (*below == '\0')
 		backings.only = only_backing(answer.status);
 	ask_backings(mount, below, &backings);
+	if (request->long_format || request->json)
+		ask_cached(mount, &backings);
 	return list_tensors(request, &backings);
 }
 
@@ -418,6 +483,7 @@ const struct command command_ls = {
 	.help = "PATTERN is a shell pattern on tensor names, as in '*.layers.0.*'.\n\n"
 		"  --sort ORDER  by name, size (largest first), dtype or file; without it in the\n"
 		"                order of the model\n"
-		"  -l            also whether it is pinned, the source file and the offset there\n",
+		"  -l            also how much of its source is in the page cache, whether it\n"
+		"                is pinned, the source file and the offset there\n",
 	.run = run,
 };

@@ -182,6 +182,61 @@ static void print_files(struct json status)
 		print_prediction(json_get(status, "prediction"));
 }
 
+static void print_rules(struct json rules)
+{
+	struct json_iter iter = json_iter(rules);
+	const char *label = "advice";
+	struct json rule;
+
+	while (json_next(&iter, NULL, &rule)) {
+		CLEANUP(free_ptr)
+		char *pattern = json_dup_printable(json_get(rule, "pattern"));
+		CLEANUP(free_ptr)
+		char *advice = json_dup_printable(json_get(rule, "advice"));
+
+		(void)printf("  %-12s %s: '%s'\n", label, advice ? advice : "?",
+			     pattern ? pattern : "?");
+		label = "";
+	}
+}
+
+static void print_ahead(struct json cache)
+{
+	uint64_t queued = json_u64(json_get(cache, "wanted")) +
+			  json_u64(json_get(cache, "predicted")) +
+			  json_u64(json_get(cache, "asked"));
+	uint64_t ahead = json_u64(json_get(cache, "ahead_bytes"));
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	char text[SIZE_TEXT_MAX];
+
+	if (ahead == 0 && queued == 0)
+		return;
+	strbuf_addf(&line, "%s not read yet, ", size_format(ahead, text));
+	text_add_count(&line, queued, "tensor");
+	strbuf_add_str(&line, " queued");
+	line_buffer("read ahead", &line);
+}
+
+static void print_page_cache(struct json cache)
+{
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	uint64_t all = json_u64(json_get(cache, "source_bytes"));
+	struct json cached = json_get(cache, "cached_bytes");
+	char text[SIZE_TEXT_MAX];
+
+	if (json_type(cache) != JSON_OBJECT)
+		return;
+	title("page cache of the source");
+	if (json_type(cached) == JSON_NUMBER)
+		strbuf_addf(&line, "%s of ", size_format(json_u64(cached), text));
+	else
+		strbuf_add_str(&line, "an unknown part of ");
+	strbuf_add_str(&line, size_format(all, text));
+	line_buffer("cached", &line);
+	print_ahead(cache);
+	print_rules(json_get(cache, "rules"));
+}
+
 /* What people asked for that is not done yet. */
 static void print_jobs(struct json jobs)
 {
@@ -318,6 +373,7 @@ static enum command_result show(struct json status, bool json)
 	print_model(status);
 	print_backings(json_get(status, "backings"));
 	print_files(status);
+	print_page_cache(json_get(status, "page_cache"));
 	print_jobs(json_get(status, "jobs"));
 	print_reads(status);
 	print_options(status);

@@ -34,6 +34,7 @@ extern const struct command command_doctor;
 extern const struct command command_prefetch;
 extern const struct command command_pin;
 extern const struct command command_unpin;
+extern const struct command command_advise;
 extern const struct command command_evict;
 
 /* getopt_long() values of the options that every command has. */

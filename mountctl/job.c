@@ -17,6 +17,9 @@
 #define FIRST_POLL_MS 5
 #define POLL_MS       100
 
+#define ADVICE_WORDS \
+	"the last argument is normal, sequential, random, willneed or dontneed"
+
 static const char *const views[] = { "tensors", "npy", "safetensors" };
 
 struct request {
@@ -27,7 +30,8 @@ struct request {
 	bool views[ARRAY_LEN(views)];
 	bool has_view;
 	const char *mountpoint;
-	char **patterns; /* NULL-terminated */
+	char **patterns;    /* NULL-terminated */
+	const char *advice; /* NULL but for advise */
 };
 
 /* ---- Arguments ---- */
@@ -121,7 +125,10 @@ static void write_request(const struct request *request, struct strbuf *out)
 			strbuf_add_char(out, ',');
 		add_pattern(out, *pattern);
 	}
-	strbuf_add_str(out, "]}\n");
+	strbuf_add_char(out, ']');
+	if (request->advice)
+		strbuf_addf(out, ",\"advice\":\"%s\"", request->advice);
+	strbuf_add_str(out, "}\n");
 }
 
 /* ---- What came of it ---- */
@@ -142,6 +149,7 @@ static void add_size(struct strbuf *out, uint64_t bytes)
 static const char *unit_of(struct json job)
 {
 	bool tensors = json_equals(json_get(job, "command"), "evict") ||
+		       json_equals(json_get(job, "command"), "advise") ||
 		       (json_equals(json_get(job, "command"), "prefetch") &&
 			!json_is_true(json_get(job, "resident")));
 
@@ -161,6 +169,12 @@ static void add_work(struct strbuf *out, uint64_t bytes, const char *what, doubl
 	strbuf_add_str(out, "/s)");
 }
 
+static bool gives_up(const struct request *request)
+{
+	return request->command == &command_evict ||
+	       (request->advice && strcmp(request->advice, "dontneed") == 0);
+}
+
 static void add_result(struct strbuf *out, const struct request *request, struct json job)
 {
 	struct json command = json_get(job, "command");
@@ -169,7 +183,11 @@ static void add_result(struct strbuf *out, const struct request *request, struct
 	uint64_t file_bytes = json_u64(json_get(job, "file_bytes"));
 	double seconds = json_double(json_get(job, "elapsed_s"));
 
-	if (json_equals(command, "evict")) {
+	if (request->advice && !gives_up(request)) {
+		strbuf_addf(out, " %s",
+			    strcmp(request->advice, "willneed") == 0 ? "asked for"
+								     : request->advice);
+	} else if (gives_up(request)) {
 		strbuf_add_str(out, " evicted: ");
 		add_size(out, file_bytes);
 		strbuf_add_str(out, " of files and ");
@@ -458,7 +476,7 @@ static enum command_result run_job(const struct request *request,
 	int r;
 
 	/* The bytes that are given up say nothing of a speed. */
-	progress_init(&progress, !request->json, request->command != &command_evict);
+	progress_init(&progress, !request->json, !gives_up(request));
 	r = wait_for_job(&waiting, &progress, &text, &reply);
 	if (r == 0)
 		status = show(request, peer->mountpoint, json_get(reply, "job"));
@@ -524,6 +542,18 @@ static enum command_result run_on_mount(const struct request *request)
 	return start_job(request, mount);
 }
 
+/* Takes the last argument, which says how. False if it is no such word. */
+static bool take_advice(const char *word, struct request *request)
+{
+	static const char *const words[] = { "normal", "sequential", "random", "willneed",
+					     "dontneed" };
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (strcmp(words[i], word) == 0)
+			request->advice = words[i];
+	return request->advice != NULL;
+}
+
 enum command_result job_command(const struct command *command,
 				const struct option *options, int argc, char **argv,
 				bool json)
@@ -537,6 +567,14 @@ enum command_result job_command(const struct command *command,
 		return status;
 	if (argc - optind < 2)
 		return command_wrong_usage(command, "needs a mount point and a pattern");
+	if (command == &command_advise) {
+		if (argc - optind < 3)
+			return command_wrong_usage(
+				command, "needs a mount point, a pattern and an advice");
+		if (!take_advice(argv[argc - 1], &request))
+			return command_wrong_usage(command, ADVICE_WORDS);
+		argv[argc - 1] = NULL;
+	}
 	if (request.has_view && command == &command_prefetch && !request.resident)
 		return command_wrong_usage(command, "--view needs --resident");
 	request.mountpoint = argv[optind];

@@ -1,7 +1,7 @@
 /*
  * The commands that give the daemon work on tensors named by patterns: prefetch, pin,
- * unpin, evict. All send a request that starts a job, show how far it is, and say what
- * came of it.
+ * unpin, evict, advise. All send a request that starts a job, show how far it is, and say
+ * what came of it.
  */
 #ifndef MOUNTCTL_JOB_H
 #define MOUNTCTL_JOB_H

@@ -7,7 +7,7 @@
 
 #include "util/strbuf.h"
 
-#define TABLE_COLUMNS_MAX 8
+#define TABLE_COLUMNS_MAX 12
 
 struct table_column {
 	const char *title; /* NULL in the first column: no line of titles */

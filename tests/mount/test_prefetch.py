@@ -939,7 +939,7 @@ def test_a_job_can_be_started_and_seen_without_mountctl(streamed):
 def test_every_member_of_a_job_is_documented(resident):
     mounted = resident("resident_limit=1M")
     page = (mounting.ROOT / "docs" / "status.md").read_text()
-    section = page.split("## prefetch, pin, unpin, evict")[1].split("\n## ")[0]
+    section = page.split("## prefetch, pin, unpin, evict, advise")[1].split("\n## ")[0]
     documented = {m.removesuffix("[]") for m in re.findall(r"^\| `([^`]+)`", section, re.M)}
     shown = ctl_json("prefetch", mounted.path, "b.*", "--resident", status=1)
     assert set(shown) <= documented
