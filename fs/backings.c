@@ -147,7 +147,8 @@ static int request_predicted(void *context, struct node node)
 	if (advices_is_random(fs->advices, node.index))
 		return -EOPNOTSUPP;
 	/* Only a pin takes memory on each node. */
-	if (makes_resident(fs) && node.copy == 0) {
+	if (makes_resident(fs) && node.copy == 0 &&
+	    predict_counts(fs->served->model, node.index)) {
 		if (inodes_state(fs->inodes, node) != INODE_IDLE)
 			return -EALREADY;
 		r = inodes_request(fs->inodes, node, FILL_PREDICTED);
@@ -158,6 +159,14 @@ static int request_predicted(void *context, struct node node)
 	if (is_cloned(fs, node))
 		return -EOPNOTSUPP;
 	return prefetcher_ask(fs->prefetcher, node.index, PREFETCH_PREDICTED);
+}
+
+static void withdraw_predicted(void *context, struct node node)
+{
+	const struct weightfs *fs = context;
+
+	if (fs->inodes)
+		inodes_withdraw(fs->inodes, node);
 }
 
 /* What is predicted must leave room for what is in use, and must not evict what was
@@ -176,10 +185,11 @@ static int prepare_prediction(struct weightfs *fs)
 		.readahead_bytes = fs->options.readahead_bytes,
 		.window_max = most_predicted(fs),
 		.request = request_predicted,
+		.withdraw = withdraw_predicted,
 		.context = fs,
 	};
 
-	return predict_new(&setup, &fs->predict);
+	return fs->options.prediction ? predict_new(&setup, &fs->predict) : 0;
 }
 
 static int prepare_prefetcher(struct weightfs *fs)

@@ -117,6 +117,10 @@ bool inodes_refuse(struct inodes *inodes, enum backing_choice choice, int err);
 MUST_CHECK int inodes_request(struct inodes *inodes, struct node node,
 			      enum fill_priority priority);
 
+/* Calls off a request of FILL_PREDICTED that is still queued and that nobody has asked
+ * for since. */
+void inodes_withdraw(struct inodes *inodes, struct node node);
+
 /* Counts a request that was not made since it would get -ENOSPC. */
 void inodes_count_no_room(struct inodes *inodes);
 

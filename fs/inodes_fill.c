@@ -108,6 +108,19 @@ int inodes_request(struct inodes *inodes, struct node node, enum fill_priority p
 	return r;
 }
 
+void inodes_withdraw(struct inodes *inodes, struct node node)
+{
+	struct inode *inode;
+
+	(void)pthread_mutex_lock(&inodes->lock);
+	inode = inodes_find(inodes, node);
+	if (inode && inode->state == INODE_QUEUED && inode->priority == FILL_PREDICTED) {
+		inodes_cancel(inodes, inode);
+		inodes_drop_if_idle(inodes, inode);
+	}
+	(void)pthread_mutex_unlock(&inodes->lock);
+}
+
 void inodes_count_no_room(struct inodes *inodes)
 {
 	(void)pthread_mutex_lock(&inodes->lock);

@@ -89,6 +89,7 @@ static void write_options(const struct weightfs *fs, struct jsonw *w)
 	jsonw_begin_object(w);
 	member_string(w, "backing", options_backing_name(o->backing));
 	member_u64(w, "threads", o->threads);
+	member_string(w, "prediction", o->prediction ? "on" : "off");
 	member_string(w, "source_cache", o->drop_source_cache ? "drop" : "keep");
 	member_u64(w, "readahead_bytes", o->readahead_bytes);
 	jsonw_key(w, "allow_other");
@@ -156,8 +157,18 @@ static void write_prediction(const struct weightfs *fs, struct jsonw *w)
 		predict_summarise(fs->predict, &sums);
 	jsonw_key(w, "prediction");
 	jsonw_begin_object(w);
+	jsonw_key(w, "available");
+	jsonw_bool(w, fs->predict);
+	if (fs->predict)
+		member_string(w, "order", sums.order);
 	member_u64(w, "predicted", sums.predicted);
 	member_u64(w, "hits", sums.hits);
+	if (sums.recent > 0) {
+		jsonw_key(w, "hit_rate");
+		jsonw_double(w, (double)sums.recent_hits / sums.recent, 2);
+	}
+	jsonw_key(w, "backing_off");
+	jsonw_bool(w, sums.backing_off);
 	jsonw_end_object(w);
 }
 

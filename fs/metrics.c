@@ -165,12 +165,16 @@ static void write_work(const struct weightfs *fs, const struct inodes_summary *a
 		fs->pins ? pins_count(fs->pins) : 0);
 	add_u64(out,
 		(struct metric){ "predicted_total", "counter",
-				 "Tensors made resident ahead of their use." },
+				 "Tensors brought in ahead of their use." },
 		sums.predicted);
 	add_u64(out,
 		(struct metric){ "predicted_hits_total", "counter",
-				 "Of those, opened afterwards." },
+				 "Of those, opened or read afterwards." },
 		sums.hits);
+	add_u64(out,
+		(struct metric){ "prediction_backing_off", "gauge",
+				 "Whether too many predictions were wrong." },
+		sums.backing_off);
 	add_u64(out, (struct metric){ "jobs_running", "gauge", "Jobs that are running." },
 		fs->jobs ? jobs_running(fs->jobs) : 0);
 }

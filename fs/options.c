@@ -68,6 +68,7 @@ void options_init(struct options *options)
 		.readahead_bytes = DEFAULT_READAHEAD,
 		.backing = BACKING_AUTO,
 		.resident_limit = default_limit(),
+		.prediction = true,
 		.ms_flags = MS_RDONLY | MS_NOSUID | MS_NODEV,
 	};
 }
@@ -206,6 +207,17 @@ static int set_source_cache(struct options *o, const char *value, struct diag *d
 	return 0;
 }
 
+static int set_prediction(struct options *o, const char *value, struct diag *diag)
+{
+	static const char *const names[] = { "on", "off" };
+	int i = find_name(names, ARRAY_LEN(names), value);
+
+	if (i < 0)
+		return fail_value(diag, "prediction", value, "on or off");
+	o->prediction = i == 0;
+	return 0;
+}
+
 static int set_format(struct options *o, const char *value, struct diag *diag)
 {
 	const struct parser_ops *ops = parser_find(value);
@@ -261,6 +273,7 @@ static const struct option_info {
 	{ "hugepages", "auto|always|never", NEEDS_VALUE, set_huge_pages },
 	{ "numa", "local|auto|N[,N...]|interleave|gpu:N|mirror", NEEDS_VALUE, set_numa },
 	{ "source_cache", "keep|drop", NEEDS_VALUE, set_source_cache },
+	{ "prediction", "on|off", NEEDS_VALUE, set_prediction },
 	{ "format", "NAME", NEEDS_VALUE, set_format },
 };
 

@@ -32,6 +32,7 @@ struct options {
 	enum huge_pages huge_pages;
 	struct placement_choice numa; /* where memory lies */
 	bool drop_source_cache;       /* what was read of the source */
+	bool prediction;              /* what is used next is brought in ahead */
 	const char
 		*format; /* of the source; NULL: by content. Points to a static string. */
 	unsigned long ms_flags; /* nosuid, noexec, ... for mount(2) */

@@ -1,17 +1,21 @@
 /*
  * Which tensors are wanted next. What the reads show to be consumed whole, one tensor
- * after the other in the order of the file, is followed by more of the same: so those are
- * made resident before they are opened. Looking into tensors predicts nothing.
+ * after the other, is followed by more of the same: so those are asked for before they
+ * are used. Looking into tensors predicts nothing.
  *
- *     reads of a streamed tensor ---+
- *     an open of a predicted one ---+--> queue --> thread: run length, window --> request
- *     its release ------------------+
+ *     reads of a tensor that add up to most of it --+
+ *     an open or a first read of a predicted one ---+--> queue --> thread
+ *     its release ----------------------------------+                |
+ *                                                                    v
+ *                  request <-- window <-- run <-- order in force: predict_belief.h
+ *                                          ^
+ *                              hits and misses: backing off
  *
  * A tensor counts as consumed when most of it was read from the daemon or, where the
  * kernel reads it by passthrough and the daemon sees nothing, when it was open for as
  * long as reading it takes. The longer the run of consumed tensors that ends with it, the
- * more bytes behind it are asked for. When predictions turn out to be wrong, a run has to
- * be longer before it is believed.
+ * more bytes behind it are asked for. When fewer than half of the last predictions came
+ * true nothing is predicted until a longer run is seen, each time a longer one.
  */
 #ifndef FS_PREDICT_H
 #define FS_PREDICT_H
@@ -20,10 +24,8 @@
 
 #include "layout.h"
 #include "parsers/model.h"
+#include "predict_order.h"
 #include "util/macros.h"
-
-/* Smaller tensors are streamed: reading them is over before anything could be gained. */
-#define PREDICT_LEAST_BYTES ((uint64_t)1 << 20)
 
 struct predict;
 
@@ -31,10 +33,16 @@ struct predict_setup {
 	const struct model *model; /* outlives the predictor */
 	uint64_t readahead_bytes;  /* a single touch of a mapping reads so much */
 	uint64_t window_max;       /* bytes; no more are predicted at a time */
-	/* Makes a file in the background; 0, -EALREADY where it is there, -ENOSPC where
-	 * it does not fit, or another negative errno. Fine to repeat. Called from one
-	 * thread at a time, without a lock. */
+	bool opens_are_uses;       /* who opens a tensor will read it */
+
+	/* Brings a tensor in, in the background; 0, -EALREADY where it is there, -ENOSPC
+	 * where it does not fit, or another negative errno. Also asks for small tensors
+	 * that stand between the others. Fine to repeat. Called from one thread at a
+	 * time, without a lock. */
 	int (*request)(void *context, struct node node);
+
+	/* Calls off a request that is not begun. NULL: that cannot be. */
+	void (*withdraw)(void *context, struct node node);
 	void *context;
 };
 
@@ -60,8 +68,12 @@ void predict_note_release(struct predict *predict, struct node node);
 void predict_drain(struct predict *predict);
 
 struct predict_summary {
-	uint64_t predicted; /* tensors that were asked for */
-	uint64_t hits;      /* of those, opened afterwards */
+	uint64_t predicted;       /* tensors that were asked for */
+	uint64_t hits;            /* of those, opened or read afterwards */
+	unsigned int recent;      /* the last predictions whose outcome is known */
+	unsigned int recent_hits; /* of those */
+	const char *order;        /* in force: predict_stage_name() */
+	bool backing_off;         /* nothing is predicted: too much was wrong */
 };
 
 void predict_summarise(const struct predict *predict, struct predict_summary *summary);

@@ -160,10 +160,18 @@ static void print_clones(struct json clone)
 static void print_prediction(struct json prediction)
 {
 	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	CLEANUP(free_ptr) char *order = json_dup_printable(json_get(prediction, "order"));
+	struct json rate = json_get(prediction, "hit_rate");
 
+	if (!json_is_true(json_get(prediction, "available")))
+		return;
 	text_add_count(&line, json_u64(json_get(prediction, "predicted")), "tensor");
-	strbuf_addf(&line, ", %" PRIu64 " of them opened",
+	strbuf_addf(&line, " by %s, %" PRIu64 " of them used", order ? order : "?",
 		    json_u64(json_get(prediction, "hits")));
+	if (json_type(rate) == JSON_NUMBER)
+		strbuf_addf(&line, ", lately %.0f %%", json_double(rate) * 100);
+	if (json_is_true(json_get(prediction, "backing_off")))
+		strbuf_add_str(&line, ": backing off");
 	line_buffer("prediction", &line);
 }
 
@@ -178,8 +186,6 @@ static void print_files(struct json status)
 	print_resident(resident);
 	print_pressure(json_u64(json_get(resident, "pressure_events")));
 	print_clones(json_get(status, "clone"));
-	if (json_equals(json_get(json_get(status, "options"), "backing"), "auto"))
-		print_prediction(json_get(status, "prediction"));
 }
 
 static void print_rules(struct json rules)
@@ -374,6 +380,7 @@ static enum command_result show(struct json status, bool json)
 	print_backings(json_get(status, "backings"));
 	print_files(status);
 	print_page_cache(json_get(status, "page_cache"));
+	print_prediction(json_get(status, "prediction"));
 	print_jobs(json_get(status, "jobs"));
 	print_reads(status);
 	print_options(status);

@@ -63,7 +63,8 @@ def test_a_look_at_every_tensor_makes_nothing_resident(auto):
                     mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 assert mapped[SIZE // 2] is not None
     assert resident_files(mounted) == 0
-    assert status(mounted)["prediction"] == {"predicted": 0, "hits": 0}
+    assert status(mounted)["prediction"] == {"available": True, "order": "file", "predicted": 0,
+                                             "hits": 0, "backing_off": False}
 
 
 @pytest.mark.parametrize("view", ["tensors", "npy"])

@@ -255,6 +255,30 @@ START_TEST(a_signal_before_the_waiting_is_not_lost)
 }
 END_TEST
 
+START_TEST(what_is_predicted_and_queued_can_be_withdrawn_but_not_what_is_wanted)
+{
+	struct fake_open *open;
+
+	fake_start(BACKING_AUTO, NO_LIMIT, 0);
+	ck_assert_int_eq(request(raw(1), FILL_PREDICTED), 0);
+	ck_assert_int_eq(request(raw(2), FILL_ASKED), 0);
+	ck_assert_int_eq(request(raw(3), FILL_PREDICTED), 0);
+	open = fake_open(raw(3));
+	for (uint32_t i = 0; i < 5; i++)
+		inodes_withdraw(fake_inodes(), raw(i));
+	ck_assert_int_eq((int)inodes_state(fake_inodes(), raw(1)), INODE_IDLE);
+	ck_assert_int_eq((int)inodes_state(fake_inodes(), raw(2)), INODE_QUEUED);
+	ck_assert_int_eq((int)inodes_state(fake_inodes(), raw(3)), INODE_QUEUED);
+	ck_assert_uint_eq(fake_summary().queued, 2);
+	start_threads(2);
+	ck_assert_int_gt(fake_close(open), 0);
+	fake_wait_quiet();
+	inodes_withdraw(fake_inodes(), raw(2));
+	ck_assert_int_eq((int)inodes_state(fake_inodes(), raw(2)), INODE_READY);
+	fake_stop();
+}
+END_TEST
+
 /* ---- Failures ---- */
 
 START_TEST(who_waits_for_a_file_that_cannot_be_made_is_streamed)
@@ -760,6 +784,9 @@ static TCase *opens_case(void)
 	tcase_add_test(tcase,
 		       a_signal_ends_the_waiting_and_the_file_is_made_all_the_same);
 	tcase_add_test(tcase, a_signal_before_the_waiting_is_not_lost);
+	tcase_add_test(
+		tcase,
+		what_is_predicted_and_queued_can_be_withdrawn_but_not_what_is_wanted);
 	tcase_add_test(tcase, who_waits_for_a_file_that_cannot_be_made_is_streamed);
 	tcase_add_test(tcase,
 		       a_file_that_the_kernel_has_no_room_for_is_closed_and_tried_again);

@@ -199,7 +199,7 @@ START_TEST(an_unknown_option_is_refused_with_the_known_ones)
 		"backing=auto|stream|clone|resident, resident_limit=SIZE|PERCENT%, "
 		"hugepages=auto|always|never, "
 		"numa=local|auto|N[,N...]|interleave|gpu:N|mirror, source_cache=keep|drop, "
-		"format=NAME";
+		"prediction=on|off, format=NAME";
 	static const char *const names[] = { "frobnicate", "Threads",     "thread",
 					     "threadss",   "allow-other", " ro" };
 	char words[512];
@@ -406,6 +406,10 @@ START_TEST(the_cache_of_the_source_is_kept_or_dropped)
 	ck_assert(!parse("backing=auto").drop_source_cache);
 	ck_assert(!parse("source_cache=keep").drop_source_cache);
 	ck_assert(parse("source_cache=drop").drop_source_cache);
+	ck_assert(parse("source_cache=keep").prediction);
+	ck_assert(parse("prediction=off,prediction=on").prediction);
+	ck_assert(!parse("prediction=off").prediction);
+	expect_refused("prediction=1", "option prediction: value '1': must be on or off");
 	expect_refused("source_cache=yes",
 		       "option source_cache: value 'yes': must be keep or drop");
 }
