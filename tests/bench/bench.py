@@ -30,9 +30,10 @@ FULL_MARGIN, SHORT_MARGIN = 0.10, 0.40
 class Rounds:
     """Runs and reports rounds."""
 
-    def __init__(self, count, margin):
+    def __init__(self, count, short):
         self.count = count
-        self.margin = margin
+        self.short = short
+        self.margin = SHORT_MARGIN if short else FULL_MARGIN
         self.rows = []
         self.extras = []
 
@@ -109,7 +110,7 @@ def main():
     parser.add_argument("--only", help="scenes whose title has this word")
     args = parser.parse_args()
     size = (args.size or (1 if args.short else 4)) * setting.GIB
-    rounds = Rounds(args.rounds or (3 if args.short else 5), SHORT_MARGIN if args.short else FULL_MARGIN)
+    rounds = Rounds(args.rounds or (3 if args.short else 5), args.short)
     scenes = [scene for scene in (rows.SHORT if args.short else rows.FULL)
               if not args.only or args.only in scene[0]]
     about = conditions(size, rounds.count)

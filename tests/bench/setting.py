@@ -128,7 +128,7 @@ class Setting:
         out = subprocess.run([mounting.BIN / "mountctl", *map(str, args)], capture_output=True,
                              text=True)
         if out.returncode == 2:
-            raise NotPossible(f"mountctl {args[0]}: {out.stderr.strip().splitlines()[0]}")
+            raise NotPossible(out.stderr.strip().splitlines()[0])
         if out.returncode != 0:
             raise Failed(out.stderr.strip())
         return time.perf_counter() - start
