@@ -86,7 +86,7 @@ def record_profile(bench):
     """What `mountctl profile record` sees of the same loader, in a mount of its own."""
     path = bench.folder / "walk.profile"
     bench.make_cold()
-    with bench.mount("auto", options=OFF) as mounted:
+    with bench.mount("auto") as mounted:
         bench.mountctl("profile", "record", mounted.path, path)
         bench.scan("walk", bench.list_of_walk(mounted), 0)
         bench.mountctl("profile", "stop", mounted.path)
@@ -303,5 +303,5 @@ BAR = 30
 
 LAYER_WALKS = ("layer walk", layer_walks,
                [WALK_OFF, WALK_LAYERS, WALK_PROFILE, WALK_WILLNEED, WALK_PACE])
-RANDOM_WALKS = ("random loader", random_walks, [*RANDOM_TENSORS, *RANDOM_PIECES])
+RANDOM_WALKS = ("random order", random_walks, [*RANDOM_TENSORS, *RANDOM_PIECES])
 FIRST_TOUCHES = ("first touch", first_touches, [FIRST_TOUCH, FIRST_OPEN])
