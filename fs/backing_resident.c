@@ -91,6 +91,7 @@ static int make_file(struct weightfs *fs, struct node node, int like)
 
 	if (fd < 0)
 		return fd;
+	placement_enter_tensor(fs->placement, node.index);
 	claim = placement_bind_file(fs->placement, fd, size, node);
 	r = write_contents(fs, node, fd, like);
 	placement_settle_file(fs->placement, fd, size, node, claim);

@@ -198,6 +198,7 @@ static int prepare_prefetcher(struct weightfs *fs)
 		.served = fs->served,
 		.roots = &memory_system_roots,
 		.cache = &prefetcher_pagecache,
+		.placement = fs->placement,
 		.ahead_max = most_predicted(fs),
 	};
 

@@ -4,6 +4,7 @@
 
 #include "inodes.h"
 #include "pagecache.h"
+#include "place_tensors.h"
 #include "prefetch.h"
 #include "prefetcher.h"
 #include "util/pattern.h"
@@ -378,6 +379,8 @@ static void run(struct job *job, void *context)
 		evict_all(hints, job, &selection);
 	else if (spec->command == JOB_ADVISE)
 		advise_all(hints, job, &selection);
+	else if (spec->command == JOB_PLACE)
+		place_tensors(hints, job, &selection);
 	else if (spec->command == JOB_PREFETCH && !spec->resident)
 		prefetch_pages(hints, job, &selection);
 	else if (spec->command == JOB_PREFETCH || spec->fill)

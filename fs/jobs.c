@@ -64,19 +64,18 @@ const char *job_command_name(enum job_command command)
 	static const char *const names[] = {
 		[JOB_PREFETCH] = "prefetch", [JOB_PIN] = "pin",
 		[JOB_UNPIN] = "unpin",       [JOB_EVICT] = "evict",
-		[JOB_ADVISE] = "advise",
+		[JOB_ADVISE] = "advise",     [JOB_PLACE] = "place",
 	};
 
 	return names[command];
 }
 
 static const char *const outcome_names[] = {
-	[JOB_DONE] = "done",         [JOB_ALREADY] = "already",
-	[JOB_SMALL] = "small",       [JOB_NO_ROOM] = "no_room",
-	[JOB_DROPPED] = "dropped",   [JOB_OPEN] = "open",
-	[JOB_UNSUITED] = "unsuited", [JOB_IN_USE] = "in_use",
-	[JOB_PINNED] = "pinned",     [JOB_CHANGED] = "changed",
-	[JOB_FAILED] = "failed",     [JOB_CANCELLED] = "cancelled",
+	[JOB_DONE] = "done",           [JOB_ALREADY] = "already", [JOB_SMALL] = "small",
+	[JOB_NO_ROOM] = "no_room",     [JOB_DROPPED] = "dropped", [JOB_OPEN] = "open",
+	[JOB_UNSUITED] = "unsuited",   [JOB_IN_USE] = "in_use",   [JOB_PINNED] = "pinned",
+	[JOB_CHANGED] = "changed",     [JOB_LEFT] = "left",       [JOB_FAILED] = "failed",
+	[JOB_CANCELLED] = "cancelled",
 };
 
 void job_spec_fini(struct job_spec *spec)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "advice.h"
+#include "placement.h"
 #include "util/jsonw.h"
 #include "view.h"
 
@@ -36,6 +37,7 @@ enum job_command {
 	JOB_UNPIN,
 	JOB_EVICT,
 	JOB_ADVISE,
+	JOB_PLACE,
 	JOB_COMMAND_COUNT,
 };
 
@@ -50,7 +52,9 @@ struct job_spec {
 	bool views[VIEW_COUNT];
 	bool resident; /* prefetch: files in memory of their own, not the page cache */
 	bool fill;     /* pin: make what is not there */
-	enum advice advice; /* advise */
+	enum advice advice;             /* advise */
+	bool reset;                     /* place: take the rules of these patterns back */
+	struct placement_policy policy; /* place: where to */
 };
 
 void job_spec_fini(struct job_spec *spec);
@@ -68,6 +72,7 @@ enum job_outcome {
 	JOB_IN_USE,   /* its file is open or wanted by another job */
 	JOB_PINNED,   /* it is pinned */
 	JOB_CHANGED,  /* its source is not what was mounted any more */
+	JOB_LEFT,     /* some of it is in use, or its nodes have no room: it stayed */
 	JOB_FAILED,   /* it could not be read, or there was no memory */
 	JOB_CANCELLED, /* the job ended before its turn */
 	JOB_OUTCOME_COUNT,

@@ -327,7 +327,6 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	write_backings(fs, w, !no_passthrough);
 	write_prediction(fs, w);
 	write_page_cache(fs, w);
-	placement_write_status(fs, w);
 }
 
 static void write_jobs(const struct weightfs *fs, struct jsonw *w)
@@ -357,7 +356,7 @@ static void write_counters(struct jsonw *w)
 	jsonw_end_object(w);
 }
 
-void live_write_status(const struct weightfs *fs, struct jsonw *w)
+void live_write_status(const struct weightfs *fs, bool pages, struct jsonw *w)
 {
 	jsonw_begin_object(w);
 	member_u64(w, "weightfs", 1);
@@ -370,6 +369,7 @@ void live_write_status(const struct weightfs *fs, struct jsonw *w)
 	write_model(fs, w);
 	write_options(fs, w);
 	write_machine(fs, w);
+	placement_write_status(fs, pages, w);
 	write_jobs(fs, w);
 	write_counters(w);
 	jsonw_end_object(w);
@@ -388,7 +388,7 @@ static void write_stats(const struct weightfs *fs, struct strbuf *out)
 	struct jsonw w;
 
 	jsonw_init(&w, out);
-	live_write_status(fs, &w);
+	live_write_status(fs, false, &w);
 	strbuf_add_char(out, '\n');
 }
 

@@ -23,7 +23,8 @@ size_t live_read(struct weightfs *fs, enum live_kind kind, uint64_t offset, char
  * own; NULL where it can. Any thread. */
 const char *live_no_passthrough(const struct weightfs *fs);
 
-/* The document of docs/status.md. Any thread. */
-void live_write_status(const struct weightfs *fs, struct jsonw *w);
+/* The document of docs/status.md; with `pages` it is also counted on which NUMA nodes
+ * memory lies, which takes longer. Any thread. */
+void live_write_status(const struct weightfs *fs, bool pages, struct jsonw *w);
 
 #endif

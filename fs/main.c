@@ -361,6 +361,7 @@ static int place(struct weightfs *fs)
 		.sysfs = SYSFS,
 		.choice = fs->options.numa,
 		.source = source_device(fs->served),
+		.model = fs->served->model,
 	};
 	struct diag diag;
 	int r;

@@ -10,6 +10,7 @@
 #include "content.h"
 #include "inodes.h"
 #include "layout.h"
+#include "placement.h"
 #include "predict.h"
 #include "prefetcher.h"
 #include "source_cache.h"
@@ -286,6 +287,9 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		reply_err(req, -ENOENT);
 		return;
 	}
+	placement_enter_tensor(fs->placement, node.kind == NODE_TENSOR
+						      ? node.index
+						      : PLACEMENT_NO_TENSOR);
 	count = content_read(fs, node, (uint64_t)offset, size, &scratch, pieces);
 	if (count > 0) {
 		reply_pieces(fs, req, node, pieces, count, &scratch);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "layout.h"
+#include "placement_rules.h"
 #include "util/errtext.h"
 #include "util/log.h"
 
@@ -25,6 +26,7 @@ struct placement {
 	struct placement_setup setup;
 	uint64_t nodes;
 	struct placement_policy policy;
+	struct placement_rules *rules;
 	const char *no_effect;
 	char origin[NUMA_DEVICE_MAX];
 	cpu_set_t cpus;               /* of the nodes of `policy`; empty: of any */
@@ -181,6 +183,8 @@ int placement_new(const struct placement_setup *setup, struct placement **placem
 	p->no_effect = why_no_effect(p);
 	if (!p->no_effect)
 		r = choose_policy(p, diag);
+	if (r == 0 && setup->model && placement_rules_new(setup->model, &p->rules) < 0)
+		r = diag_fail(diag, -ENOMEM, "out of memory");
 	if (r < 0) {
 		placement_free(p);
 		return r;
@@ -196,6 +200,7 @@ void placement_free(struct placement *placement)
 		return;
 	for (unsigned int i = 0; i < NUMA_MOST_NODES; i++)
 		close_fd(&placement->meminfo[i]);
+	placement_rules_free(placement->rules);
 	free(placement);
 }
 
@@ -254,7 +259,7 @@ static void run_on(const cpu_set_t *wanted)
 		(void)sched_setaffinity(0, sizeof(cpus), &cpus);
 }
 
-void placement_enter_thread(struct placement *placement)
+void placement_enter_thread(const struct placement *placement)
 {
 	int r;
 
@@ -265,6 +270,32 @@ void placement_enter_thread(struct placement *placement)
 		log_warning("%s: place the page cache of the source: %s",
 			    placement->setup.subject, errtext(-r));
 	run_on(&placement->cpus);
+}
+
+/* What the calling thread has been told besides the mount's policy. Not known at first:
+ * it inherits what the thread was told that started it. */
+struct deviation {
+	bool is_known;
+	bool is_one;
+	struct placement_policy policy;
+};
+
+static _Thread_local struct deviation thread_deviation;
+
+void placement_enter_tensor(const struct placement *placement, uint32_t tensor)
+{
+	struct deviation *now = &thread_deviation;
+	struct deviation next = { .is_known = true };
+
+	if (!placement_has_nodes(placement))
+		return;
+	next.is_one = placement_rules_find(placement->rules, tensor, &next.policy);
+	if (now->is_known && next.is_one == now->is_one &&
+	    next.policy.nodes == now->policy.nodes &&
+	    next.policy.interleave == now->policy.interleave)
+		return;
+	*now = next;
+	(void)set_thread_policy(next.is_one ? next.policy : placement->policy);
 }
 
 /* ---- Memory of nodes ---- */
@@ -369,11 +400,47 @@ static uint64_t node_of_copy(const struct placement *p, uint16_t copy)
 	return copy > 0 ? NUMA_NODE(copy - 1) & p->nodes : p->nodes & (~p->nodes + 1);
 }
 
-static struct placement_policy policy_of(const struct placement *p, struct node node)
+struct placement_policy placement_policy_of(const struct placement *p, struct node node)
 {
+	struct placement_policy policy = p->policy;
+
 	if (p->setup.choice.mode == PLACEMENT_MIRROR)
 		return (struct placement_policy){ node_of_copy(p, node.copy), false };
-	return p->policy;
+	(void)placement_rules_find(p->rules, node.index, &policy);
+	return policy;
+}
+
+bool placement_may_choose(const struct placement *placement,
+			  const struct placement_choice *choice,
+			  struct placement_policy *policy)
+{
+	bool interleave = choice->mode == PLACEMENT_INTERLEAVE;
+	uint64_t nodes = interleave ? placement->nodes : choice->nodes;
+
+	if (!interleave && choice->mode != PLACEMENT_NODES &&
+	    choice->mode != PLACEMENT_LOCAL)
+		return false;
+	if (nodes & ~placement->nodes && placement_has_nodes(placement))
+		return false;
+	*policy = (struct placement_policy){ nodes, interleave };
+	return true;
+}
+
+struct placement_rules *placement_rules_of(const struct placement *placement)
+{
+	return placement->rules;
+}
+
+void placement_prefer(int fd, uint64_t size, struct placement_policy policy)
+{
+	if (size == 0)
+		return;
+	if (policy.nodes == 0)
+		(void)set_file_policy(fd, size, MPOL_DEFAULT, 0);
+	else if (policy.interleave)
+		(void)set_file_policy(fd, size, MPOL_INTERLEAVE, policy.nodes);
+	else
+		(void)prefer(fd, size, policy.nodes);
 }
 
 static void note_failure(struct placement *p, int error)
@@ -413,7 +480,7 @@ uint64_t placement_bind_file(struct placement *placement, int fd, uint64_t size,
 
 	if (!placement_has_nodes(placement) || size == 0)
 		return 0;
-	policy = policy_of(placement, node);
+	policy = placement_policy_of(placement, node);
 	if (policy.nodes == 0)
 		return 0;
 	/* What is to be spread takes other nodes by itself. */
@@ -435,7 +502,7 @@ void placement_settle_file(struct placement *placement, int fd, uint64_t size,
 {
 	if (claim == 0)
 		return;
-	(void)prefer(fd, size, policy_of(placement, node).nodes);
+	placement_prefer(fd, size, placement_policy_of(placement, node));
 	atomic_fetch_sub(&placement->claimed, claim);
 }
 

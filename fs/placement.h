@@ -14,10 +14,12 @@
 
 #include "numa_topology.h"
 #include "parsers/diag.h"
-#include "util/strbuf.h"
+#include "util/jsonw.h"
 
+struct model;
 struct node;
 struct placement;
+struct placement_rules;
 
 /* ---- What people say ---- */
 
@@ -47,6 +49,7 @@ MUST_CHECK bool placement_parse_nodes(const char *text, uint64_t *nodes);
 /* Writes them so. */
 void placement_write_choice(const struct placement_choice *choice, struct strbuf *out);
 void placement_write_nodes(uint64_t nodes, struct strbuf *out);
+void placement_write_node_array(uint64_t nodes, struct jsonw *w);
 
 /* ---- What is told to the kernel ---- */
 
@@ -63,7 +66,8 @@ struct placement_setup {
 	uint64_t allowed;    /* nodes that this process may use: placement_allowed() */
 	int unavailable;     /* why memory cannot be placed at all: -errno, or 0 */
 	struct placement_choice choice;
-	dev_t source; /* the file system of the source */
+	dev_t source;              /* the file system of the source */
+	const struct model *model; /* outlives the placement */
 };
 
 /* Bits of the nodes that this process may use. `unavailable` becomes 0, -ENOSYS (the
@@ -90,7 +94,13 @@ uint64_t placement_nodes(const struct placement *placement);
 
 /* The calling thread, and those that it starts later, allocate by the mount's choice and
  * run on its nodes. */
-void placement_enter_thread(struct placement *placement);
+void placement_enter_thread(const struct placement *placement);
+
+/* The calling thread allocates for a tensor from now on, or for none of them: what it
+ * reads of the source comes to lie where the tensor's rule says. To be called in front of
+ * each read; costs nothing where there are no rules. NULL is fine. */
+#define PLACEMENT_NO_TENSOR UINT32_MAX
+void placement_enter_tensor(const struct placement *placement, uint32_t tensor);
 
 /*
  * Binds the memory of a tmpfs file that is still empty to the nodes of the node's tensor.
@@ -104,6 +114,25 @@ MUST_CHECK uint64_t placement_bind_file(struct placement *placement, int fd,
 					uint64_t size, struct node node);
 void placement_settle_file(struct placement *placement, int fd, uint64_t size,
 			   struct node node, uint64_t claim);
+
+/* ---- Rules ---- */
+
+/* What people said about tensors; placement_rules.h. */
+struct placement_rules *placement_rules_of(const struct placement *placement);
+
+/* Where the memory of a node's tensor belongs: by its rule, else by the mount's choice.
+ */
+struct placement_policy placement_policy_of(const struct placement *placement,
+					    struct node node);
+
+/* What a choice of nodes, "interleave" or "local" comes to. False if some of the nodes
+ * are not there; a machine with one node takes all. */
+MUST_CHECK bool placement_may_choose(const struct placement *placement,
+				     const struct placement_choice *choice,
+				     struct placement_policy *policy);
+
+/* What is allocated of a tmpfs file from now on prefers these nodes. */
+void placement_prefer(int fd, uint64_t size, struct placement_policy policy);
 
 /* ---- For the status ---- */
 

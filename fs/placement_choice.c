@@ -82,6 +82,15 @@ void placement_write_nodes(uint64_t nodes, struct strbuf *out)
 	}
 }
 
+void placement_write_node_array(uint64_t nodes, struct jsonw *w)
+{
+	jsonw_begin_array(w);
+	for (unsigned int i = 0; i < NUMA_MOST_NODES; i++)
+		if (nodes & NUMA_NODE(i))
+			jsonw_u64(w, i);
+	jsonw_end_array(w);
+}
+
 void placement_write_choice(const struct placement_choice *choice, struct strbuf *out)
 {
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)

@@ -24,6 +24,7 @@ struct entry {
 struct reading {
 	struct served *served;
 	struct prefetcher *prefetcher;
+	const struct placement *placement;
 	struct job *job;
 	struct entry *list;
 	size_t count;
@@ -81,6 +82,7 @@ static void ask_ahead(struct reading *r)
 		const struct tensor *t = tensor_at(r, r->ahead);
 		uint64_t n = piece_at(t, r->ahead_at);
 
+		placement_enter_tensor(r->placement, r->list[r->ahead].tensor);
 		prefetcher_ask_piece(r->prefetcher, file_of(r, t),
 				     t->offset + r->ahead_at, n);
 		r->ahead_bytes += n;
@@ -138,6 +140,7 @@ static bool read_tensor(struct reading *r, size_t i, enum job_outcome *rest)
 			return false;
 		}
 		ask_ahead(r);
+		placement_enter_tensor(r->placement, r->list[i].tensor);
 		if (failed == 0)
 			failed = wait_for_piece(r, file, t->offset + at, n);
 		r->ahead_bytes -= n;
@@ -195,6 +198,7 @@ void prefetch_pages(struct hints *hints, struct job *job,
 	struct reading reading = {
 		.served = hints->fs->served,
 		.prefetcher = hints->fs->prefetcher,
+		.placement = hints->fs->placement,
 		.job = job,
 		.list = calloc(selection->count + 1, sizeof(struct entry)),
 	};

@@ -279,6 +279,10 @@ static void ask_piece(struct prefetcher *p, const struct piece *piece)
 	(void)atomic_fetch_add(&p->asked_bytes, piece->len - cached);
 	if (piece->is_ahead)
 		add_ahead(p, piece->item, piece->len - cached);
+	/* A job says by itself which tensor its pieces are of. */
+	if (piece->item)
+		placement_enter_tensor(p->setup.placement,
+				       (uint32_t)(piece->item - p->items));
 	p->setup.cache->ask(piece->file, piece->from, piece->len);
 }
 

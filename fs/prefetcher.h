@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "memory.h"
+#include "placement.h"
 #include "served.h"
 
 struct prefetcher;
@@ -48,6 +49,7 @@ struct prefetcher_setup {
 	const struct served *served; /* outlives the prefetcher */
 	const struct memory_roots *roots;
 	const struct prefetcher_cache *cache;
+	const struct placement *placement; /* outlives the prefetcher; NULL is fine */
 	uint64_t ahead_max; /* bytes that may be ahead of their readers; less where half
 			       of the memory that is spare is less */
 };

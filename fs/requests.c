@@ -8,6 +8,7 @@
 #include "hints.h"
 #include "inodes.h"
 #include "live.h"
+#include "placement.h"
 #include "residency.h"
 #include "util/errtext.h"
 
@@ -34,10 +35,10 @@ static void begin_reply(struct jsonw *w)
 static void command_status(const struct weightfs *fs, const cJSON *request,
 			   struct jsonw *w)
 {
-	(void)request;
 	begin_reply(w);
 	jsonw_key(w, "status");
-	live_write_status(fs, w);
+	live_write_status(
+		fs, cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(request, "numa")), w);
 	jsonw_end_object(w);
 }
 
@@ -251,26 +252,12 @@ static void reply_no_files(const char *reason, struct jsonw *w)
 	requests_reply_error(w, text.data ? text.data : "no tensor can be resident");
 }
 
-static void command_job_start(const struct weightfs *fs, const cJSON *request,
-			      struct jsonw *w)
+/* Takes `spec` over. */
+static void start_job(const struct weightfs *fs, struct job_spec *spec, struct jsonw *w)
 {
-	struct job_spec spec = { .pattern_count = 0 };
-	const char *wrong = take_spec(request, &spec);
-	/* That a tensor is too small is what becomes of it, and no failure. */
-	const char *no_files =
-		spec.resident && !fs->all_small ? live_no_passthrough(fs) : NULL;
 	uint64_t id = 0;
-	int r;
+	int r = hints_start(fs->hints, spec, &id);
 
-	if (wrong || no_files) {
-		job_spec_fini(&spec);
-		if (wrong)
-			requests_reply_error(w, wrong);
-		else
-			reply_no_files(no_files, w);
-		return;
-	}
-	r = hints_start(fs->hints, &spec, &id);
 	if (r < 0) {
 		requests_reply_error(
 			w, r == -EBUSY ? "too many jobs are running: wait for one to end"
@@ -282,6 +269,74 @@ static void command_job_start(const struct weightfs *fs, const cJSON *request,
 	jsonw_u64(w, id);
 	jsonw_end_object(w);
 }
+
+static void command_job_start(const struct weightfs *fs, const cJSON *request,
+			      struct jsonw *w)
+{
+	struct job_spec spec = { .pattern_count = 0 };
+	const char *wrong = take_spec(request, &spec);
+	/* That a tensor is too small is what becomes of it, and no failure. */
+	const char *no_files =
+		spec.resident && !fs->all_small ? live_no_passthrough(fs) : NULL;
+
+	if (wrong || no_files) {
+		job_spec_fini(&spec);
+		if (wrong)
+			requests_reply_error(w, wrong);
+		else
+			reply_no_files(no_files, w);
+		return;
+	}
+	start_job(fs, &spec, w);
+}
+
+/* ---- Placement ---- */
+
+/* Where memory is to go: "0,1", "interleave", "local", or "reset" for what the mount's
+ * option says. False with words. */
+static bool take_target(const struct weightfs *fs, const char *to, struct job_spec *spec,
+			struct strbuf *words)
+{
+	struct placement_choice choice;
+
+	if (fs->options.numa.mode == PLACEMENT_MIRROR) {
+		strbuf_add_str(words, "the mount has a copy of what is pinned on each "
+				      "node: option numa=mirror");
+		return false;
+	}
+	if (to && strcmp(to, "reset") == 0) {
+		spec->reset = true;
+		return true;
+	}
+	if (!to || !placement_parse(to, &choice) ||
+	    !placement_may_choose(fs->placement, &choice, &spec->policy)) {
+		strbuf_add_str(words, "no such nodes: there are ");
+		placement_write_nodes(placement_nodes(fs->placement), words);
+		return false;
+	}
+	return true;
+}
+
+static void command_place(const struct weightfs *fs, const cJSON *request,
+			  struct jsonw *w)
+{
+	const char *to =
+		cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "to"));
+	CLEANUP(strbuf_fini) struct strbuf words = { 0 };
+	struct job_spec spec = { .pattern_count = 0 };
+	const char *wrong = take_spec(request, &spec);
+
+	if (!wrong && !take_target(fs, to, &spec, &words))
+		wrong = words.data ? words.data : "request: out of memory";
+	if (!wrong) {
+		start_job(fs, &spec, w);
+		return;
+	}
+	job_spec_fini(&spec);
+	requests_reply_error(w, wrong);
+}
+
+/* ---- Looking at jobs ---- */
 
 static void command_job(const struct weightfs *fs, const cJSON *request, struct jsonw *w)
 {
@@ -314,15 +369,11 @@ static const struct command {
 	const char *name;
 	void (*run)(const struct weightfs *fs, const cJSON *request, struct jsonw *w);
 } commands[] = {
-	{ "status", command_status },
-	{ "backings", command_backings },
-	{ "page_cache", command_page_cache },
-	{ "prefetch", command_job_start },
-	{ "pin", command_job_start },
-	{ "unpin", command_job_start },
-	{ "evict", command_job_start },
-	{ "advise", command_job_start },
-	{ "job", command_job },
+	{ "status", command_status },         { "backings", command_backings },
+	{ "page_cache", command_page_cache }, { "prefetch", command_job_start },
+	{ "pin", command_job_start },         { "unpin", command_job_start },
+	{ "evict", command_job_start },       { "advise", command_job_start },
+	{ "place", command_place },           { "job", command_job },
 	{ "cancel", command_cancel },
 };
 

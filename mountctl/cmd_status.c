@@ -6,8 +6,11 @@
 #include "mountctl/command.h"
 #include "mountctl/daemon.h"
 #include "mountctl/mounts.h"
+#include "mountctl/numa.h"
 #include "mountctl/text.h"
 #include "util/size.h"
+
+#define OPTION_NUMA 'N'
 
 static void title(const char *text)
 {
@@ -345,6 +348,7 @@ static void print_options(struct json status)
 	line_count("threads", json_u64(json_get(options, "threads")));
 	line_size("read-ahead", json_u64(json_get(readahead, "bytes")));
 	line_string("source cache", json_get(options, "source_cache"));
+	numa_print_choice(json_get(status, "numa"));
 	line_text("allow_other",
 		  json_is_true(json_get(options, "allow_other")) ? "yes" : "no");
 	(void)printf("  %-12s %" PRIu64 ":%" PRIu64 "\n", "owner",
@@ -388,7 +392,33 @@ static enum command_result show(struct json status, bool json)
 	return command_finish();
 }
 
-static enum command_result show_status_of(const char *path, bool json)
+/* On which nodes memory lies: counted by the daemon, which takes a moment. */
+static enum command_result show_numa(const struct mount *mount, bool json)
+{
+	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf request = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	struct json reply = { 0 };
+	struct json status;
+	int r = daemon_find(mount, &peer);
+
+	strbuf_add_str(&request, "{\"command\":\"status\",\"numa\":true}\n");
+	if (r == 0)
+		r = daemon_request(&peer, &request, &text, &reply);
+	if (r < 0) {
+		(void)daemon_complain(mount->mountpoint, r, reply);
+		return COMMAND_FAILED;
+	}
+	status = json_get(reply, "status");
+	if (json)
+		return show(status, true);
+	title("memory on NUMA nodes");
+	numa_print_choice(json_get(status, "numa"));
+	numa_print_nodes(json_get(status, "numa"));
+	return command_finish();
+}
+
+static enum command_result show_status_of(const char *path, bool numa, bool json)
 {
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
 	CLEANUP(daemon_answer_fini) struct daemon_answer answer = { 0 };
@@ -401,28 +431,37 @@ static enum command_result show_status_of(const char *path, bool json)
 		return COMMAND_FAILED;
 	if (daemon_require(mount, &answer) < 0)
 		return COMMAND_FAILED;
-	return show(answer.status, json);
+	return numa ? show_numa(mount, json) : show(answer.status, json);
 }
 
 static enum command_result run(int argc, char **argv, bool json)
 {
-	static const struct option long_options[] = { COMMAND_COMMON_OPTIONS, { 0 } };
+	static const struct option long_options[] = {
+		{ "numa", no_argument, NULL, OPTION_NUMA },
+		COMMAND_COMMON_OPTIONS,
+		{ 0 },
+	};
 	enum command_result status;
+	bool numa = false;
 	int option;
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
 	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-		if (command_common_option(&command_status, option, argv, &json, &status))
+		if (option == OPTION_NUMA)
+			numa = true;
+		else if (command_common_option(&command_status, option, argv, &json,
+					       &status))
 			return status;
 	if (argc - optind != 1)
 		return command_wrong_usage(&command_status, "needs one mount point");
-	return show_status_of(argv[optind], json);
+	return show_status_of(argv[optind], numa, json);
 }
 
 const struct command command_status = {
 	.name = "status",
-	.usage = "MOUNTPOINT",
+	.usage = "MOUNTPOINT [--numa]",
 	.summary = "show what a mount holds and how it is read",
-	.help = "With --json the document of MOUNTPOINT/.weightfs/stats.json.\n",
+	.help = "With --json the document of MOUNTPOINT/.weightfs/stats.json.\n\n"
+		"  --numa        show on which NUMA nodes its memory lies, as the kernel counts it\n",
 	.run = run,
 };

@@ -29,6 +29,7 @@ struct request {
 	bool no_fill;
 	bool views[ARRAY_LEN(views)];
 	bool has_view;
+	const char *to; /* place: where to; NULL: not said */
 	const char *mountpoint;
 	char **patterns;    /* NULL-terminated */
 	const char *advice; /* NULL but for advise */
@@ -61,6 +62,26 @@ static bool take_views(const char *list, struct request *request)
 	}
 }
 
+/* False if it was said before. */
+static bool take_target(struct request *request, int option, const char *nodes)
+{
+	bool first = !request->to;
+
+	if (option == JOB_OPTION_NODE)
+		request->to = nodes;
+	else if (option == JOB_OPTION_INTERLEAVE)
+		request->to = "interleave";
+	else
+		request->to = option == JOB_OPTION_LOCAL ? "local" : "reset";
+	return first;
+}
+
+static bool is_target(int option)
+{
+	return option == JOB_OPTION_NODE || option == JOB_OPTION_INTERLEAVE ||
+	       option == JOB_OPTION_LOCAL || option == JOB_OPTION_RESET;
+}
+
 /* COMMAND_DONE, or why the command is over. `*over` is set in that case. */
 static enum command_result take_options(struct request *request,
 					const struct option *options, int argc,
@@ -80,7 +101,10 @@ static enum command_result take_options(struct request *request,
 			return command_wrong_usage(
 				request->command,
 				"--view takes tensors, npy and safetensors");
-		else if (option != JOB_OPTION_VIEW &&
+		else if (is_target(option) && !take_target(request, option, optarg))
+			return command_wrong_usage(request->command,
+						   "says twice where to");
+		else if (option != JOB_OPTION_VIEW && !is_target(option) &&
 			 command_common_option(request->command, option, argv,
 					       &request->json, &status))
 			return status;
@@ -119,7 +143,13 @@ static void write_request(const struct request *request, struct strbuf *out)
 		strbuf_addf(out, "%s\"%s\"", comma, views[i]);
 		comma = ",";
 	}
-	strbuf_add_str(out, "],\"patterns\":[");
+	strbuf_add_str(out, "],");
+	if (request->to) {
+		strbuf_add_str(out, "\"to\":");
+		add_pattern(out, request->to);
+		strbuf_add_char(out, ',');
+	}
+	strbuf_add_str(out, "\"patterns\":[");
 	for (char **pattern = request->patterns; *pattern; pattern++) {
 		if (pattern != request->patterns)
 			strbuf_add_char(out, ',');
@@ -150,6 +180,7 @@ static const char *unit_of(struct json job)
 {
 	bool tensors = json_equals(json_get(job, "command"), "evict") ||
 		       json_equals(json_get(job, "command"), "advise") ||
+		       json_equals(json_get(job, "command"), "place") ||
 		       (json_equals(json_get(job, "command"), "prefetch") &&
 			!json_is_true(json_get(job, "resident")));
 
@@ -196,6 +227,15 @@ static void add_result(struct strbuf *out, const struct request *request, struct
 		else
 			strbuf_add_str(out, "an unknown part");
 		strbuf_add_str(out, " of the page cache given up");
+	} else if (json_equals(command, "place")) {
+		strbuf_add_str(out, " placed: ");
+		add_size(out, file_bytes);
+		strbuf_add_str(out, " of files and ");
+		if (known)
+			add_size(out, cache_bytes);
+		else
+			strbuf_add_str(out, "none");
+		strbuf_add_str(out, " of the page cache moved");
 	} else if (json_equals(command, "unpin")) {
 		strbuf_add_str(out, " unpinned");
 	} else if (json_equals(command, "pin")) {
@@ -295,6 +335,7 @@ static const char *words_of(struct json job, struct json outcome)
 		{ "in_use", "in use" },
 		{ "pinned", "pinned: see 'mountctl unpin'" },
 		{ "changed", "the source changed" },
+		{ "left", "in part left where it was: in use, or no room on the nodes" },
 		{ "failed", "read: failed" },
 		{ "cancelled", "cancelled" },
 	};
@@ -476,7 +517,8 @@ static enum command_result run_job(const struct request *request,
 	int r;
 
 	/* The bytes that are given up say nothing of a speed. */
-	progress_init(&progress, !request->json, !gives_up(request));
+	progress_init(&progress, !request->json,
+		      !gives_up(request) && request->command != &command_place);
 	r = wait_for_job(&waiting, &progress, &text, &reply);
 	if (r == 0)
 		status = show(request, peer->mountpoint, json_get(reply, "job"));
@@ -577,6 +619,9 @@ enum command_result job_command(const struct command *command,
 	}
 	if (request.has_view && command == &command_prefetch && !request.resident)
 		return command_wrong_usage(command, "--view needs --resident");
+	if (command == &command_place && !request.to)
+		return command_wrong_usage(command, "needs --node, --interleave, --local "
+						    "or --reset");
 	request.mountpoint = argv[optind];
 	request.patterns = argv + optind + 1;
 	return run_on_mount(&request);

@@ -1,7 +1,7 @@
 /*
  * The commands that give the daemon work on tensors named by patterns: prefetch, pin,
- * unpin, evict, advise. All send a request that starts a job, show how far it is, and say
- * what came of it.
+ * unpin, evict, advise, place. All send a request that starts a job, show how far it is,
+ * and say what came of it.
  */
 #ifndef MOUNTCTL_JOB_H
 #define MOUNTCTL_JOB_H
@@ -9,9 +9,13 @@
 #include "mountctl/command.h"
 
 /* getopt_long() values of the options that these commands may have. */
-#define JOB_OPTION_RESIDENT 'r'
-#define JOB_OPTION_NO_FILL  'n'
-#define JOB_OPTION_VIEW     'v'
+#define JOB_OPTION_RESIDENT   'r'
+#define JOB_OPTION_NO_FILL    'n'
+#define JOB_OPTION_VIEW       'v'
+#define JOB_OPTION_NODE       'N'
+#define JOB_OPTION_INTERLEAVE 'i'
+#define JOB_OPTION_LOCAL      'l'
+#define JOB_OPTION_RESET      'R'
 
 #define JOB_VIEW_OPTION                                          \
 	{                                                        \
