@@ -5,7 +5,10 @@
 
 #include "util/errtext.h"
 
-#define WINDOW_BYTES ((size_t)256 << 10)
+/* What is read at a time. The first time it is less: many files are only looked at, and
+ * the header of a shard is not longer. */
+#define WINDOW_BYTES       ((size_t)256 << 10)
+#define FIRST_WINDOW_BYTES ((size_t)64 << 10)
 
 void reader_init_fd(struct reader *r, int fd, uint64_t size, struct diag *diag)
 {
@@ -61,10 +64,14 @@ static int read_fully(struct reader *r, uint8_t *buffer, size_t len, uint64_t po
 
 static int grow_buffer(struct reader *r, size_t need)
 {
-	size_t capacity = need > WINDOW_BYTES ? need : WINDOW_BYTES;
+	size_t capacity = r->capacity == 0 ? FIRST_WINDOW_BYTES : WINDOW_BYTES;
 	uint8_t *buffer;
 
-	if (r->capacity >= need)
+	if (capacity > reader_left(r))
+		capacity = (size_t)reader_left(r);
+	if (capacity < need)
+		capacity = need;
+	if (r->capacity >= capacity)
 		return 0;
 	buffer = malloc(capacity);
 	if (!buffer)
