@@ -414,15 +414,18 @@ static void warn_of_oddities(const struct tensor_walk *w)
 static int gguf_parse(struct reader *r, struct model *model, uint16_t shard)
 {
 	struct tensor_walk w = { .r = r, .model = model, .shard = shard };
+	struct gguf_facts facts;
 	struct gguf_header h;
 	int err;
 
 	err = read_header(r, &h);
 	if (err < 0)
 		return err;
-	err = gguf_read_keys(r, &h, NULL, &w.alignment);
+	err = gguf_read_keys(r, &h, NULL, &facts);
 	if (err < 0)
 		return err;
+	w.alignment = facts.alignment;
+	model_set_part(model, shard, &facts.part);
 	err = gguf_check_count(r, "tensor count", TENSOR_COUNT_POS, h.tensor_count,
 			       LEAST_TENSOR_BYTES, LIMIT_TENSORS);
 	if (err < 0)
@@ -437,7 +440,7 @@ static int gguf_parse(struct reader *r, struct model *model, uint16_t shard)
 
 static int gguf_write_metadata(struct reader *r, struct jsonw *out)
 {
-	uint32_t alignment;
+	struct gguf_facts facts;
 	struct gguf_header h;
 	int err;
 
@@ -445,7 +448,7 @@ static int gguf_write_metadata(struct reader *r, struct jsonw *out)
 	if (err < 0)
 		return err;
 	jsonw_begin_object(out);
-	err = gguf_read_keys(r, &h, out, &alignment);
+	err = gguf_read_keys(r, &h, out, &facts);
 	if (err < 0)
 		return err;
 	jsonw_end_object(out);

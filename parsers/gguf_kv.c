@@ -46,8 +46,6 @@ static const uint8_t kv_size[KV_TYPE_COUNT] = {
 	[KV_U64] = 8, [KV_I64] = 8, [KV_F64] = 8,
 };
 
-static const char alignment_key[] = "general.alignment";
-
 /* ---- Lengths and counts ---- */
 
 int gguf_read_length(struct reader *r, const char *what, uint64_t most, uint64_t *len)
@@ -95,8 +93,8 @@ int gguf_check_count(struct reader *r, const char *what, uint64_t pos, uint64_t 
 /* One pass over the section of keys. */
 struct kv_walk {
 	struct reader *r;
-	struct jsonw *out;  /* where the values go; NULL: they are skipped */
-	uint32_t alignment; /* the result for parsing */
+	struct jsonw *out; /* where the values go; NULL: they are skipped */
+	struct gguf_facts facts;
 	struct key_set keys;
 	struct arena arena; /* copies of the keys */
 	uint64_t key_bytes; /* in them */
@@ -291,19 +289,37 @@ static int read_array(struct kv_walk *w)
 	return 0;
 }
 
+/* ---- Keys that say how to parse ---- */
+
+/* A number whose type must be that one, as it must for ggml. */
+static int read_wanted(struct kv_walk *w, enum kv_type type, enum kv_type wanted,
+		       const char *wanted_name, uint64_t *bits)
+{
+	int err;
+
+	if (type != wanted)
+		return diag_fail(w->r->diag, -EBADMSG,
+				 "type before byte %" PRIu64 ": %d, expected %d (%s)",
+				 w->r->pos, (int)type, (int)wanted, wanted_name);
+	err = read_bits(w->r, "value", kv_size[wanted], bits);
+	if (err < 0)
+		return err;
+	if (w->out)
+		write_number(w->out, wanted, *bits);
+	return 0;
+}
+
 static int read_alignment(struct kv_walk *w, enum kv_type type)
 {
 	uint64_t pos = w->r->pos;
 	uint32_t alignment;
+	uint64_t bits = 0;
 	int err;
 
-	if (type != KV_U32)
-		return diag_fail(w->r->diag, -EBADMSG,
-				 "type before byte %" PRIu64 ": %d, expected %d (u32)",
-				 pos, (int)type, KV_U32);
-	err = reader_u32(w->r, "value", &alignment);
+	err = read_wanted(w, type, KV_U32, "u32", &bits);
 	if (err < 0)
 		return err;
+	alignment = (uint32_t)bits;
 	if (alignment == 0 || (alignment & (alignment - 1)) != 0)
 		return diag_fail(w->r->diag, -EBADMSG,
 				 "value at byte %" PRIu64 ": %" PRIu32
@@ -314,10 +330,66 @@ static int read_alignment(struct kv_walk *w, enum kv_type type)
 				 "value at byte %" PRIu64 ": %" PRIu32
 				 ", at most %u is served",
 				 pos, alignment, MOST_ALIGNMENT);
-	w->alignment = alignment;
-	if (w->out)
-		jsonw_u64(w->out, alignment);
+	w->facts.alignment = alignment;
 	return 0;
+}
+
+static int read_split_number(struct kv_walk *w, enum kv_type type)
+{
+	uint64_t bits = 0;
+	int err = read_wanted(w, type, KV_U16, "u16", &bits);
+
+	if (err < 0)
+		return err;
+	w->facts.part.has_number = true;
+	w->facts.part.number = (uint16_t)bits;
+	return 0;
+}
+
+static int read_split_count(struct kv_walk *w, enum kv_type type)
+{
+	uint64_t bits = 0;
+	int err = read_wanted(w, type, KV_U16, "u16", &bits);
+
+	if (err < 0)
+		return err;
+	w->facts.part.has_count = true;
+	w->facts.part.count = (uint16_t)bits;
+	return 0;
+}
+
+static int read_split_tensors(struct kv_walk *w, enum kv_type type)
+{
+	uint64_t bits = 0;
+	int err = read_wanted(w, type, KV_I32, "i32", &bits);
+
+	if (err < 0)
+		return err;
+	w->facts.part.has_tensors = true;
+	w->facts.part.tensors = (int32_t)bits;
+	return 0;
+}
+
+struct known_key {
+	const char *name;
+	int (*read)(struct kv_walk *w, enum kv_type type);
+};
+
+static const struct known_key known_keys[] = {
+	{ "general.alignment", read_alignment },
+	{ "split.no", read_split_number },
+	{ "split.count", read_split_count },
+	{ "split.tensors.count", read_split_tensors },
+};
+
+/* NULL: the value is of no interest. */
+static const struct known_key *find_known_key(const uint8_t *key, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_LEN(known_keys); i++)
+		if (strlen(known_keys[i].name) == len &&
+		    memcmp(key, known_keys[i].name, len) == 0)
+			return &known_keys[i];
+	return NULL;
 }
 
 /* Refuses a key that occurred. */
@@ -346,20 +418,16 @@ static int note_key(struct kv_walk *w, const void *key, size_t len)
  */
 static int check_key(struct kv_walk *w, const uint8_t *key, size_t len)
 {
-	if (len >= sizeof(alignment_key) &&
-	    memcmp(key, alignment_key, sizeof(alignment_key)) == 0)
+	size_t seen = strnlen((const char *)key, len);
+
+	if (seen < len && find_known_key(key, seen))
 		return diag_fail(w->r->diag, -EBADMSG,
 				 "has %zu bytes, C programs see the first %zu of them",
-				 len, sizeof(alignment_key) - 1);
+				 len, seen);
 	return note_key(w, key, len);
 }
 
-static bool is_alignment_key(const uint8_t *key, size_t len)
-{
-	return len == sizeof(alignment_key) - 1 && memcmp(key, alignment_key, len) == 0;
-}
-
-static int read_value(struct kv_walk *w, bool is_alignment)
+static int read_value(struct kv_walk *w, const struct known_key *known)
 {
 	enum kv_type type = KV_U8;
 	int err;
@@ -367,8 +435,8 @@ static int read_value(struct kv_walk *w, bool is_alignment)
 	err = read_type(w->r, "type", &type);
 	if (err < 0)
 		return err;
-	if (is_alignment)
-		return read_alignment(w, type);
+	if (known)
+		return known->read(w, type);
 	if (type == KV_ARRAY)
 		return read_array(w);
 	return read_scalar(w, type);
@@ -388,8 +456,8 @@ static int read_kv(struct kv_walk *w)
 {
 	char quoted[DIAG_QUOTE_MAX];
 	uint64_t pos = w->r->pos;
+	const struct known_key *known;
 	const uint8_t *key;
-	bool is_alignment;
 	uint64_t len = 0;
 	int err;
 
@@ -403,13 +471,13 @@ static int read_kv(struct kv_walk *w)
 	if (err < 0)
 		return err;
 	(void)diag_quote(quoted, key, (size_t)len);
-	is_alignment = is_alignment_key(key, (size_t)len);
+	known = find_known_key(key, (size_t)len);
 	err = check_key(w, key, (size_t)len);
 	if (err < 0)
 		return blame_key(w, err, quoted, pos);
 	if (w->out)
 		jsonw_key_bytes(w->out, (const char *)key, (size_t)len);
-	err = read_value(w, is_alignment);
+	err = read_value(w, known);
 	return err < 0 ? blame_key(w, err, quoted, pos) : 0;
 }
 
@@ -445,15 +513,17 @@ static int walk_keys(struct kv_walk *w, const struct gguf_header *h)
 }
 
 int gguf_read_keys(struct reader *r, const struct gguf_header *h, struct jsonw *out,
-		   uint32_t *alignment)
+		   struct gguf_facts *facts)
 {
-	struct kv_walk w = { .r = r, .out = out, .alignment = DEFAULT_ALIGNMENT };
+	struct kv_walk w = { .r = r,
+			     .out = out,
+			     .facts = { .alignment = DEFAULT_ALIGNMENT } };
 	int err;
 
 	err = walk_keys(&w, h);
 	key_set_fini(&w.keys);
 	arena_fini(&w.arena);
 	if (err == 0)
-		*alignment = w.alignment;
+		*facts = w.facts;
 	return err;
 }

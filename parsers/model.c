@@ -104,6 +104,11 @@ int model_add_shard(struct model *model, const char *name, uint64_t size, uint16
 	return 0;
 }
 
+void model_set_part(struct model *model, uint16_t shard, const struct shard_part *part)
+{
+	model->shards[shard].part = *part;
+}
+
 /* The slot that holds the tensor of this name, or the free one where it belongs. */
 static uint32_t *find_slot(const struct model *model, const char *name, size_t len)
 {
@@ -240,6 +245,20 @@ static int check_tensor(const struct model *model, const struct tensor *t,
 	return check_range(model, t, diag);
 }
 
+static int fail_duplicate(const struct model *model, const struct tensor *tensor,
+			  const struct tensor *before, struct diag *diag)
+{
+	const char *first = model->shards[before->shard].name;
+	const char *second = model->shards[tensor->shard].name;
+
+	if (before->shard == tensor->shard)
+		return diag_fail(diag, -EEXIST, "tensor %s: the name occurs twice",
+				 QUOTED(tensor));
+	return diag_fail(diag, -EEXIST, "tensor %s: is in %s and in %s", QUOTED(tensor),
+			 DIAG_QUOTED(first, strlen(first)),
+			 DIAG_QUOTED(second, strlen(second)));
+}
+
 int model_add_tensor(struct model *model, const struct tensor *tensor, struct diag *diag)
 {
 	struct tensor copy = *tensor;
@@ -256,8 +275,7 @@ int model_add_tensor(struct model *model, const struct tensor *tensor, struct di
 		return fail_memory(diag);
 	slot = find_slot(model, tensor->name, tensor->name_len);
 	if (*slot != 0)
-		return diag_fail(diag, -EEXIST, "tensor %s: the name occurs twice",
-				 QUOTED(tensor));
+		return fail_duplicate(model, tensor, &model->tensors[*slot - 1], diag);
 	copy.name = arena_copy(&model->arena, tensor->name, tensor->name_len);
 	shape = arena_alloc(&model->arena, tensor->rank * sizeof(*shape));
 	if (!copy.name || !shape)
@@ -314,6 +332,19 @@ void model_warn(struct model *model, const char *format, ...)
 	copy = arena_copy(&model->arena, text, strlen(text));
 	if (copy)
 		model->warnings[model->warning_count++] = copy;
+}
+
+void model_prefix_warnings(struct model *model, size_t first, const char *subject)
+{
+	for (size_t i = first; i < model->warning_count; i++) {
+		char text[1024];
+		const char *copy;
+
+		(void)snprintf(text, sizeof(text), "%s: %s", subject, model->warnings[i]);
+		copy = arena_copy(&model->arena, text, strlen(text));
+		if (copy)
+			model->warnings[i] = copy;
+	}
 }
 
 /* By shard and offset; empty tensors may share an offset, so the name decides then. */

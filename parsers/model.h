@@ -8,6 +8,7 @@
 #ifndef PARSERS_MODEL_H
 #define PARSERS_MODEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,10 +17,21 @@
 
 struct model;
 
+/* What a file says of itself where it is one of several (the keys split.* of GGUF). */
+struct shard_part {
+	bool has_number;
+	bool has_count;
+	bool has_tensors;
+	uint32_t number; /* from 0 */
+	uint32_t count;  /* files */
+	int64_t tensors; /* in all files */
+};
+
 /* One file of the model. */
 struct shard {
 	const char *name; /* relative to the model's directory, NUL-terminated */
 	uint64_t size;    /* bytes */
+	struct shard_part part;
 };
 
 struct tensor {
@@ -52,6 +64,9 @@ void model_unref(struct model *model); /* NULL is fine */
 MUST_CHECK int model_add_shard(struct model *model, const char *name, uint64_t size,
 			       uint16_t *index, struct diag *diag);
 
+/* Keeps what the file says of itself. */
+void model_set_part(struct model *model, uint16_t shard, const struct shard_part *part);
+
 /* Makes room for `count` more tensors: a hint that saves growing step by step. */
 void model_reserve(struct model *model, size_t count);
 
@@ -59,7 +74,8 @@ void model_reserve(struct model *model, size_t count);
  * The gate for every tensor of every format. Name and shape are copied. Checks that the
  * range lies within the shard, that `nbytes` is what dtype and shape say, that the rank
  * and the name's length are within the limits and that the name is new. Returns 0,
- * -EBADMSG, -EEXIST (duplicate name), -E2BIG (over a limit) or -ENOMEM.
+ * -EBADMSG, -EEXIST (duplicate name, in this or another shard), -E2BIG (over a limit) or
+ * -ENOMEM.
  */
 MUST_CHECK int model_add_tensor(struct model *model, const struct tensor *tensor,
 				struct diag *diag);
@@ -70,6 +86,10 @@ MUST_CHECK int model_skip_tensor(struct model *model, const char *name, size_t l
 
 /* Notes something odd that does not stop the model from being served. */
 PRINTF_LIKE(2, 3) void model_warn(struct model *model, const char *format, ...);
+
+/* Puts "SUBJECT: " in front of the warnings from the `first` one on, where it was not
+ * known before that there is more than one subject. */
+void model_prefix_warnings(struct model *model, size_t first, const char *subject);
 
 /* Orders the tensors by shard and offset and gives back spare memory. Returns 0 or
  * -ENOMEM. */
