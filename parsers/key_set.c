@@ -8,7 +8,8 @@
 
 struct key_slot {
 	const char *key; /* NULL: free */
-	size_t len;
+	uint32_t len;
+	uint32_t number; /* in the order of adding */
 };
 
 void key_set_fini(struct key_set *set)
@@ -60,7 +61,16 @@ int key_set_add(struct key_set *set, const char *key, size_t len)
 	slot = find_slot(set, key, len);
 	if (slot->key)
 		return -EEXIST;
-	*slot = (struct key_slot){ .key = key, .len = len };
+	*slot = (struct key_slot){ .key = key,
+				   .len = (uint32_t)len,
+				   .number = (uint32_t)set->count };
 	set->count++;
 	return 0;
+}
+
+size_t key_set_find(const struct key_set *set, const char *key, size_t len)
+{
+	const struct key_slot *slot = set->count > 0 ? find_slot(set, key, len) : NULL;
+
+	return slot && slot->key ? slot->number : SIZE_MAX;
 }

@@ -23,7 +23,11 @@ struct key_set {
 
 void key_set_fini(struct key_set *set);
 
-/* `key` is not NULL, also when it is empty. Returns 0, -EEXIST or -ENOMEM. */
+/* `key` is not NULL, also when it is empty, and has less than 4 GiB. Returns 0, -EEXIST
+ * or -ENOMEM. */
 MUST_CHECK int key_set_add(struct key_set *set, const char *key, size_t len);
+
+/* How many keys were added before this one, which is in the set; else SIZE_MAX. */
+size_t key_set_find(const struct key_set *set, const char *key, size_t len);
 
 #endif

@@ -34,14 +34,12 @@ static bool recognises(const struct parser_ops *ops, struct reader *r)
 	return ops->probe && ops->probe(r);
 }
 
-static bool promises(const struct parser_ops *ops, const char *file_name)
+static bool promises(const struct parser_ops *ops, const char *file_name, size_t len)
 {
-	size_t len = strlen(file_name);
-
 	for (const char *const *suffix = ops->suffixes; *suffix; suffix++) {
 		size_t n = strlen(*suffix);
 
-		if (len > n && strcmp(file_name + len - n, *suffix) == 0)
+		if (len > n && memcmp(file_name + len - n, *suffix, n) == 0)
 			return true;
 	}
 	return false;
@@ -55,12 +53,17 @@ const struct parser_ops *parser_probe(struct reader *r)
 	return NULL;
 }
 
+const struct parser_ops *parser_promised(const char *file_name, size_t len)
+{
+	for (size_t i = 0; parser_table[i]; i++)
+		if (promises(parser_table[i], file_name, len))
+			return parser_table[i];
+	return NULL;
+}
+
 const struct parser_ops *parser_recognise(struct reader *r, const char *file_name)
 {
 	const struct parser_ops *ops = parser_probe(r);
 
-	for (size_t i = 0; !ops && file_name && parser_table[i]; i++)
-		if (promises(parser_table[i], file_name))
-			ops = parser_table[i];
-	return ops;
+	return ops || !file_name ? ops : parser_promised(file_name, strlen(file_name));
 }

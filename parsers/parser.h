@@ -49,6 +49,9 @@ extern const struct parser_ops *const parser_table[];
  * else NULL: then the file is no model file that is known. Moves r->pos. */
 const struct parser_ops *parser_recognise(struct reader *r, const char *file_name);
 
+/* The parser that a file name of `len` bytes promises, or NULL. */
+const struct parser_ops *parser_promised(const char *file_name, size_t len);
+
 /* Like parser_recognise() but by content alone. */
 const struct parser_ops *parser_probe(struct reader *r);
 

@@ -3,9 +3,11 @@
  * second. The linker sends malloc and its family here (--wrap).
  */
 #include <errno.h>
+#include <stdio.h>
 #include <sys/mman.h>
 
 #include "parsers/formats.h"
+#include "parsers/shard_index.h"
 #include "unit.h"
 
 /* Allocations left until one fails; below 0 none does. */
@@ -138,6 +140,30 @@ static int write_metadata(int fd, uint64_t size, struct diag *diag)
 	return err;
 }
 
+/* Many files, escapes: every table grows. */
+static int read_index(int fd, uint64_t size, struct diag *diag)
+{
+	static char text[20000];
+	struct shard_index index;
+	struct reader r;
+	size_t len;
+	int err;
+
+	(void)fd;
+	(void)size;
+	len = (size_t)snprintf(text, sizeof(text), "{\"weight_map\":{");
+	for (unsigned int i = 0; i < 300; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len,
+					"%s\"\\u0074%u\":\"\\u0066%u\"", i ? "," : "", i,
+					i % 40);
+	len += (size_t)snprintf(text + len, sizeof(text) - len, "}}");
+	reader_init_memory(&r, text, len, diag);
+	err = shard_index_read(&r, "i", &index);
+	shard_index_fini(&index);
+	reader_fini(&r);
+	return err;
+}
+
 /* Runs `what` until no allocation is left that could fail; returns the rounds. */
 static unsigned int fail_each(int (*what)(int fd, uint64_t size, struct diag *diag))
 {
@@ -171,12 +197,19 @@ START_TEST(each_allocation_of_writing_metadata_may_fail)
 }
 END_TEST
 
+START_TEST(each_allocation_of_reading_an_index_may_fail)
+{
+	ck_assert_uint_gt(fail_each(read_index), 20);
+}
+END_TEST
+
 static TCase *out_of_memory_case(void)
 {
 	TCase *tcase = tcase_create("out_of_memory");
 
 	tcase_add_test(tcase, each_allocation_of_a_parse_may_fail);
 	tcase_add_test(tcase, each_allocation_of_writing_metadata_may_fail);
+	tcase_add_test(tcase, each_allocation_of_reading_an_index_may_fail);
 	return tcase;
 }
 
