@@ -9,10 +9,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-#include "path.h"
+#include "source_name.h"
 #include "util/errtext.h"
 #include "util/log.h"
-#include "util/strbuf.h"
 
 /* A model's directory has tens of files and few levels. */
 #define MOST_FILES 10000u
@@ -56,8 +55,6 @@ bool source_file_unchanged(struct source_file *file)
 struct scan {
 	struct source *source;
 	struct diag *diag;
-	const char *root; /* links may lead to anywhere below it */
-	uint32_t file_capacity;
 	/* Directories still to be read: a path relative to SOURCE and its depth. */
 	struct pending {
 		char *path;
@@ -122,27 +119,26 @@ static int map_file(struct source_file *file, struct diag *diag)
 }
 
 /* Adds an open file; takes over `fd`, `name` and `path`, also on failure. */
-static int add_file(struct scan *scan, int fd, char *name, char *path,
-		    const struct stat *st)
+static int add_file(struct source *s, int fd, char *name, char *path,
+		    const struct stat *st, struct diag *diag)
 {
-	struct source *s = scan->source;
 	struct source_file *file;
 
-	if (s->file_count == scan->file_capacity) {
-		uint32_t capacity = scan->file_capacity ? scan->file_capacity * 2 : 16;
+	if (s->file_count == s->file_capacity) {
+		uint32_t capacity = s->file_capacity ? s->file_capacity * 2 : 16;
 		struct source_file *files =
 			reallocarray(s->files, capacity, sizeof(*files));
 
 		if (files) {
 			s->files = files;
-			scan->file_capacity = capacity;
+			s->file_capacity = capacity;
 		}
 	}
-	if (s->file_count == scan->file_capacity || !name || !path) {
+	if (s->file_count == s->file_capacity || !name || !path) {
 		(void)close(fd);
 		free(name);
 		free(path);
-		return fail_memory(scan->diag);
+		return fail_memory(diag);
 	}
 	file = &s->files[s->file_count++];
 	*file = (struct source_file){
@@ -155,7 +151,7 @@ static int add_file(struct scan *scan, int fd, char *name, char *path,
 		.fd = fd,
 		.changed_event = s->changed_event,
 	};
-	return map_file(file, scan->diag);
+	return map_file(file, diag);
 }
 
 static bool is_below(const char *path, const char *root)
@@ -235,7 +231,7 @@ static int scan_file(struct scan *scan, int dir_fd, const char *entry, char *nam
 		return r;
 	}
 	path = fd_path(fd);
-	if (path && !is_below(path, scan->root)) {
+	if (path && !is_below(path, scan->source->root)) {
 		(void)close(fd);
 		free(path);
 		return note_link(scan, name);
@@ -247,7 +243,7 @@ static int scan_file(struct scan *scan, int dir_fd, const char *entry, char *nam
 		return diag_fail(scan->diag, -E2BIG, "more than %u files below it",
 				 MOST_FILES);
 	}
-	return add_file(scan, fd, name, path, &st);
+	return add_file(scan->source, fd, name, path, &st, scan->diag);
 }
 
 static int scan_entry(struct scan *scan, int dir_fd, const struct pending *dir,
@@ -301,7 +297,7 @@ static int compare_files(const void *left, const void *right)
 		      ((const struct source_file *)right)->name);
 }
 
-static int scan_tree(struct scan *scan, int root_fd)
+static int scan_tree(struct scan *scan)
 {
 	struct source *s = scan->source;
 	char *top = strdup("");
@@ -313,7 +309,7 @@ static int scan_tree(struct scan *scan, int root_fd)
 	while (r == 0 && scan->pending_count > 0) {
 		struct pending dir = scan->pending[--scan->pending_count];
 
-		r = scan_dir(scan, root_fd, &dir);
+		r = scan_dir(scan, s->dir_fd, &dir);
 		free(dir.path);
 	}
 	while (scan->pending_count > 0)
@@ -321,6 +317,7 @@ static int scan_tree(struct scan *scan, int root_fd)
 	free(scan->pending);
 	if (s->file_count > 1)
 		qsort(s->files, s->file_count, sizeof(*s->files), compare_files);
+	s->sorted_count = s->file_count;
 	return r;
 }
 
@@ -340,10 +337,12 @@ static int place_file(struct nametree *names, uint32_t leaf, const char *name)
 	return nametree_place_leaf(names, leaf, dir, name, strlen(name));
 }
 
-static int build_names(struct source *s, struct diag *diag)
+int source_seal(struct source *s, struct diag *diag)
 {
 	int r = nametree_new(s->file_count, &s->names);
 
+	close_fd(&s->dir_fd);
+	s->dir_fd = -1;
 	for (uint32_t i = 0; r == 0 && i < s->file_count; i++)
 		r = place_file(s->names, i, s->files[i].name);
 	if (r == 0)
@@ -351,100 +350,55 @@ static int build_names(struct source *s, struct diag *diag)
 	return r < 0 ? fail_memory(diag) : 0;
 }
 
-/* ---- Names ---- */
-
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash && slash[1] ? slash + 1 : path;
-}
-
-/*
- * A snapshot of the Hugging Face hub cache, .../models--ORG--NAME/snapshots/REVISION, is
- * a tree of links into .../models--ORG--NAME/blobs. Returns the length of the
- * repository's path, or 0 for any other directory.
- */
-static size_t hub_repository_len(const char *path)
-{
-	static const char snapshots[] = "/snapshots/";
-	const char *at = strstr(path, snapshots);
-	const char *next;
-
-	while (at && (next = strstr(at + 1, snapshots)))
-		at = next;
-	if (!at || strchr(at + strlen(snapshots), '/'))
-		return 0;
-	for (const char *c = at; c > path; c--)
-		if (c[-1] == '/')
-			/* Something follows: the model's name. */
-			return strncmp(c, "models--", 8) == 0 && at > c + 8
-				       ? (size_t)(at - path)
-				       : 0;
-	return 0;
-}
-
-/* "models--org--name" becomes "org/name". */
-static char *hub_model_name(const char *repository, size_t len)
-{
-	const char *start = memrchr(repository, '/', len);
-	struct strbuf name;
-
-	start = start ? start + 1 : repository;
-	start += strlen("models--");
-	strbuf_init(&name);
-	while (start < repository + len) {
-		if (start + 2 <= repository + len && strncmp(start, "--", 2) == 0) {
-			strbuf_add_char(&name, '/');
-			start += 2;
-		} else {
-			strbuf_add_char(&name, *start++);
-		}
-	}
-	return strbuf_steal(&name);
-}
-
-/* A file's name without its suffix; a directory's name. */
-static char *model_name(const char *path, bool is_dir)
-{
-	const char *base = base_name(path);
-	const char *dot = strrchr(base, '.');
-
-	if (is_dir || !dot || dot == base)
-		return strdup(base);
-	return strndup(base, (size_t)(dot - base));
-}
-
 /* ---- SOURCE ---- */
+
+/* Where links may lead to: anywhere below the directory, or below the repository of the
+ * hub cache that it is a snapshot of. */
+static int find_root(struct source *s, const char *dir, struct diag *diag)
+{
+	size_t repository = source_name_hub_len(dir);
+
+	s->root = repository ? strndup(dir, repository) : strdup(dir);
+	return s->root ? 0 : fail_memory(diag);
+}
 
 static int open_dir(struct source *s, int fd, struct diag *diag)
 {
-	size_t repository = hub_repository_len(s->path);
-	char *root = repository ? strndup(s->path, repository) : strdup(s->path);
-	struct scan scan = { .source = s, .diag = diag, .root = root };
+	struct scan scan = { .source = s, .diag = diag };
 	int r;
 
 	s->is_dir = true;
-	s->name = repository ? hub_model_name(s->path, repository)
-			     : model_name(s->path, true);
-	r = root && s->name ? scan_tree(&scan, fd) : fail_memory(diag);
-	free(root);
-	return r;
+	s->name = source_name_of_dir(s->path);
+	if (!s->name)
+		return fail_memory(diag);
+	s->dir_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (s->dir_fd < 0)
+		return diag_fail(diag, -errno, "open: %s", errtext(errno));
+	r = find_root(s, s->path, diag);
+	return r < 0 ? r : scan_tree(&scan);
 }
 
+/* The directory stays open as well: the file may name others in it. */
 static int open_file(struct source *s, int fd, const struct stat *st, struct diag *diag)
 {
-	struct scan scan = { .source = s, .diag = diag };
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	CLEANUP(free_ptr) char *dir = source_name_parent(s->path);
+	int copy;
+	int r;
 
+	s->name = source_name_of_file(s->path);
+	if (!s->name || !dir)
+		return fail_memory(diag);
+	s->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	copy = s->dir_fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (copy < 0)
 		return diag_fail(diag, -errno, "open: %s", errtext(errno));
-	s->name = model_name(s->path, false);
-	if (!s->name) {
+	r = find_root(s, dir, diag);
+	if (r < 0) {
 		(void)close(copy);
-		return fail_memory(diag);
+		return r;
 	}
-	return add_file(&scan, copy, strdup(base_name(s->path)), fd_path(fd), st);
+	return add_file(s, copy, strdup(source_name_base(s->path)), fd_path(fd), st,
+			diag);
 }
 
 /* The absolute path of a file as it was named: a last component that is a link stays,
@@ -457,7 +411,8 @@ static char *named_path(const char *path)
 	char *named = NULL;
 
 	if (dir && realpath(dir, resolved))
-		named = join(strcmp(resolved, "/") == 0 ? "" : resolved, base_name(path));
+		named = join(strcmp(resolved, "/") == 0 ? "" : resolved,
+			     source_name_base(path));
 	free(dir);
 	return named;
 }
@@ -466,7 +421,6 @@ static int open_any(struct source *s, const char *path, struct diag *diag)
 {
 	struct stat st = { 0 };
 	CLEANUP(close_fd) int fd = open_to_read(AT_FDCWD, path, &st);
-	int r;
 
 	if (fd == -EINVAL)
 		return diag_fail(diag, fd, "neither a regular file nor a directory");
@@ -475,8 +429,7 @@ static int open_any(struct source *s, const char *path, struct diag *diag)
 	s->path = S_ISREG(st.st_mode) ? named_path(path) : fd_path(fd);
 	if (!s->path)
 		return diag_fail(diag, -errno, "read its path: %s", errtext(errno));
-	r = S_ISDIR(st.st_mode) ? open_dir(s, fd, diag) : open_file(s, fd, &st, diag);
-	return r < 0 ? r : build_names(s, diag);
+	return S_ISDIR(st.st_mode) ? open_dir(s, fd, diag) : open_file(s, fd, &st, diag);
 }
 
 int source_open(const char *path, struct source **source, struct diag *diag)
@@ -486,6 +439,7 @@ int source_open(const char *path, struct source **source, struct diag *diag)
 
 	if (!s)
 		return fail_memory(diag);
+	s->dir_fd = -1;
 	s->changed_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->changed_event < 0)
 		r = diag_fail(diag, -errno, "make an event: %s", errtext(errno));
@@ -498,6 +452,68 @@ int source_open(const char *path, struct source **source, struct diag *diag)
 	*source = s;
 	return 0;
 }
+
+/* ---- Files that others name ---- */
+
+/* What was scanned is sorted; what was asked for later stands behind it. */
+static bool find_file(const struct source *s, const char *name, uint32_t *index)
+{
+	const struct source_file key = { .name = name };
+	const struct source_file *found =
+		s->sorted_count == 0 ? NULL
+				     : bsearch(&key, s->files, s->sorted_count,
+					       sizeof(*s->files), compare_files);
+
+	for (uint32_t i = s->sorted_count; !found && i < s->file_count; i++)
+		if (strcmp(s->files[i].name, name) == 0)
+			found = &s->files[i];
+	if (found)
+		*index = (uint32_t)(found - s->files);
+	return found != NULL;
+}
+
+/* The path is that of the open descriptor: where a link leads cannot change any more. */
+static int check_place(const struct source *s, const char *path, struct diag *diag)
+{
+	if (!path)
+		return diag_fail(diag, -errno, "read its path: %s", errtext(errno));
+	if (!is_below(path, s->root))
+		return diag_fail(diag, -EPERM,
+				 "is a link that leads out of the model's directory");
+	return 0;
+}
+
+int source_need_file(struct source *s, const char *name, uint32_t *index,
+		     struct diag *diag)
+{
+	CLEANUP(free_ptr) char *path = NULL;
+	struct stat st = { 0 };
+	int fd;
+	int r;
+
+	if (find_file(s, name, index))
+		return 0;
+	fd = open_to_read(s->dir_fd, name, &st);
+	if (fd == -EINVAL || (fd >= 0 && !S_ISREG(st.st_mode))) {
+		close_fd(&fd);
+		return diag_fail(diag, -EINVAL, "not a regular file");
+	}
+	if (fd < 0)
+		return diag_fail(diag, fd, "open: %s", errtext(fd));
+	path = fd_path(fd);
+	r = check_place(s, path, diag);
+	if (r < 0) {
+		(void)close(fd);
+		return r;
+	}
+	r = add_file(s, fd, strdup(name), path, &st, diag);
+	path = NULL; /* the source's now */
+	if (r == 0)
+		*index = s->file_count - 1;
+	return r;
+}
+
+/* ---- Closing ---- */
 
 /* The strings are the source's own; outside they are const. */
 static void free_string(const char *string)
@@ -523,6 +539,8 @@ void source_close(struct source *source)
 	free(source->skipped_links);
 	free(source->files);
 	nametree_free(source->names);
+	close_fd(&source->dir_fd);
+	free(source->root);
 	if (source->changed_event >= 0)
 		(void)close(source->changed_event);
 	free_string(source->path);

@@ -36,15 +36,34 @@ struct source {
 	bool is_dir;
 	struct source_file *files;
 	uint32_t file_count;
-	struct nametree *names; /* files/ of the mount; leaves are positions in `files` */
+	struct nametree *names; /* files/ of the mount; leaves are positions in `files`;
+				   NULL before source_seal() */
 	int changed_event;    /* eventfd: readable once a file was seen to have changed */
 	char **skipped_links; /* names of links that lead out of the model's directory */
 	uint32_t skipped_link_count;
+
+	/* Private. */
+	char *root; /* links may lead to anywhere below it */
+	int dir_fd; /* of the model's directory, until source_seal() */
+	uint32_t file_capacity;
+	uint32_t sorted_count; /* files at the start that are sorted by name */
 };
 
 /* Opens SOURCE, a regular file or a directory with all regular files below it (but not
  * below hidden directories). 0 or a negative errno with words. */
 MUST_CHECK int source_open(const char *path, struct source **source, struct diag *diag);
+
+/*
+ * Finds the file of that name, relative to the model's directory, and opens it if it is
+ * not open yet. The name comes from a model file: the caller has seen to it that it does
+ * not climb; a link that leads out of the model's directory is refused here. 0 or a
+ * negative errno with words, to which the caller adds the name.
+ */
+MUST_CHECK int source_need_file(struct source *source, const char *name, uint32_t *index,
+				struct diag *diag);
+
+/* No more files: makes `names`. 0 or -ENOMEM. */
+MUST_CHECK int source_seal(struct source *source, struct diag *diag);
 void source_close(struct source *source); /* NULL is fine */
 
 /* Whether the file is still what was opened. Any thread, no lock; one system call. The
