@@ -302,7 +302,7 @@ def many_tensors(bench, rounds):
     with bench.mount("auto", path) as mounted:
         ranges = bench.write_list("mixture", [
             (0, nbytes, mounted / "tensors" / name.replace(".", "/"))
-            for name, _, _, _, nbytes in tensors])
+            for name, _, _, _, nbytes, _ in tensors])
         seconds = bench.bench("peek", ranges, 64)["seconds"]
         taken = 0
         # What was asked for in the background comes a moment later.

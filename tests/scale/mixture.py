@@ -1,9 +1,11 @@
-"""The layout of the largest published mixture of experts as one sparse safetensors file.
+"""The layout of the largest published mixture of experts as sparse safetensors files: one, or 163
+with an index, as it is published.
 
 61 layers and one for multi-token prediction; the first three are dense, the others have 256
 routed experts. Names and shapes are those of DeepSeek-V3: weights in FP8 with one F32 scale
 for each block of 128 x 128, norms and embeddings in BF16.
 """
+import json
 import math
 import struct
 
@@ -14,6 +16,7 @@ EXPERT = 2048
 EXPERTS = 256
 LAYERS = 61
 DENSE_LAYERS = 3
+INDEX = "model.safetensors.index.json"
 SIZES = {"F8_E4M3": 1, "BF16": 2, "F32": 4}
 
 ATTENTION = {
@@ -76,12 +79,12 @@ def tensors():
     yield "lm_head.weight", "BF16", (VOCABULARY, HIDDEN)
 
 
-def write(path):
-    """Writes the sparse file; [(name, dtype, shape, offset, nbytes)] of its tensors."""
+def write_file(path, part):
+    """Writes one sparse file; [(name, dtype, shape, offset, nbytes)] of its tensors."""
     entries = []
     parts = []
     at = 0
-    for name, dtype, shape in tensors():
+    for name, dtype, shape in part:
         nbytes = math.prod(shape) * SIZES[dtype]
         entries.append((name, dtype, list(shape), at, nbytes))
         parts.append(f'"{name}":{{"dtype":"{dtype}","shape":[{",".join(map(str, shape))}],'
@@ -94,3 +97,32 @@ def write(path):
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(begin + at)
     return [(name, dtype, shape, begin + at, nbytes) for name, dtype, shape, at, nbytes in entries]
+
+
+def write(path):
+    """Writes all tensors to one sparse file; [(name, dtype, shape, offset, nbytes, file)]."""
+    return [(*entry, path.name) for entry in write_file(path, tensors())]
+
+
+def split(count):
+    """The tensors in `count` parts of about the same size, in their order."""
+    everything = list(tensors())
+    most = sum(math.prod(shape) * SIZES[dtype] for _, dtype, shape in everything) / count
+    parts = [[] for _ in range(count)]
+    size = 0
+    for entry in everything:
+        parts[min(int(size / most), count - 1)].append(entry)
+        size += math.prod(entry[2]) * SIZES[entry[1]]
+    return parts
+
+
+def write_sharded(folder, count=163):
+    """Writes sparse shards and their index, as transformers does; as write()."""
+    entries = []
+    for number, part in enumerate(split(count), 1):
+        path = folder / f"model-{number:05}-of-{count:05}.safetensors"
+        entries += [(*entry, path.name) for entry in write_file(path, part)]
+    index = {"metadata": {"total_size": sum(entry[4] for entry in entries)},
+             "weight_map": {entry[0]: entry[5] for entry in entries}}
+    (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return entries

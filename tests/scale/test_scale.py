@@ -1,4 +1,4 @@
-"""A model of 92,000 tensors is mounted at once and walked as fast as a local directory."""
+"""A model of 92,000 tensors, in one file or in 163, is mounted at once and walked as fast as a local directory."""
 import errno
 import os
 import re
@@ -29,6 +29,9 @@ BYTES_PER_TENSOR = 300
 ROUNDS = 5
 
 
+SHARDS = 163
+
+
 @pytest.fixture(scope="module")
 def giant(tmp_path_factory):
     """(path, tensors) of the sparse file."""
@@ -41,9 +44,22 @@ def giant(tmp_path_factory):
         pytest.skip(f"no file of 640 GB here: {error}")
 
 
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    """(directory, tensors) of the same model as it is published: 163 shards and an index."""
+    folder = tmp_path_factory.mktemp("sharded")
+    return folder, mixture.write_sharded(folder, SHARDS)
+
+
+@pytest.fixture(params=["giant", "sharded"])
+def model(request):
+    """Each of the two."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
-def mounted(mount, giant):
-    return mount(giant[0])
+def mounted(mount, model):
+    return mount(model[0])
 
 
 def shell(command):
@@ -79,13 +95,20 @@ def test_the_file_is_what_it_should_be(giant):
     assert path.stat().st_blocks * 512 < 100e6
 
 
-def test_mounting_is_quick(giant, tmp_path):
+def test_the_shards_are_what_they_should_be(sharded, giant):
+    folder, tensors = sharded
+    assert len(list(folder.iterdir())) == SHARDS + 1
+    assert [t[:3] + t[4:5] for t in tensors] == [t[:3] + t[4:5] for t in giant[1]]
+    assert len({t[5] for t in tensors}) == SHARDS
+
+
+def test_mounting_is_quick(model, tmp_path):
     times = []
     for i in range(ROUNDS):
         mnt = tmp_path / f"quick{i}"
         mnt.mkdir()
         start = time.perf_counter()
-        done = mounting.run_weightfs(giant[0], mnt)
+        done = mounting.run_weightfs(model[0], mnt)
         times.append(time.perf_counter() - start)
         assert done.returncode == 0, done.stderr
         assert mounting.umount(mnt) == 0
@@ -134,29 +157,28 @@ def private_bytes(pid):
                       re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", rollup, re.M))
 
 
-def test_private_memory(mounted, giant):
+def test_private_memory(mounted, model):
     shell(f"find '{mounted.path}/tensors' -type f | wc -l")
     used = private_bytes(mounted.pid)
-    count = len(giant[1])
+    count = len(model[1])
     print(f"\n      private memory: {used / 1e6:.1f} MB, {used / count:.0f} bytes a tensor, "
           f"limit {BYTES_PER_TENSOR}", end="")
     assert used / count < BYTES_PER_TENSOR
 
 
-def test_model_json_is_right(mounted, giant):
-    path, tensors = giant
-    model = mounted.model()
-    assert model["tensor_count"] == len(tensors) == len(model["tensors"])
-    assert model["total_bytes"] == sum(t[4] for t in tensors)
-    shown = {t["name"]: (t["dtype"], t["shape"], t["offset"], t["nbytes"], t["file"])
-             for t in model["tensors"]}
-    for name, dtype, shape, offset, nbytes in tensors:
-        assert shown[name] == (dtype, shape, offset, nbytes, path.name)
-    assert all(t["path"] == t["name"].replace(".", "/") for t in model["tensors"])
+def test_model_json_is_right(mounted, model):
+    _, tensors = model
+    shown = mounted.model()
+    assert shown["tensor_count"] == len(tensors) == len(shown["tensors"])
+    assert shown["total_bytes"] == sum(t[4] for t in tensors)
+    by_name = {t["name"]: (t["name"], t["dtype"], t["shape"], t["offset"], t["nbytes"], t["file"])
+               for t in shown["tensors"]}
+    assert all(by_name[t[0]] == t for t in tensors)
+    assert all(t["path"] == t["name"].replace(".", "/") for t in shown["tensors"])
 
 
-def test_any_tensor_can_be_read(mounted, giant):
-    for name, _, _, _, nbytes in giant[1][::997]:
+def test_any_tensor_can_be_read(mounted, model):
+    for name, _, _, _, nbytes, _ in model[1][::997]:
         path = mounted / "tensors" / name.replace(".", "/")
         assert path.stat().st_size == nbytes
         with open(path, "rb") as file:
