@@ -52,7 +52,6 @@ struct weightfs {
 	struct sandbox sandbox;  /* what was given up */
 	struct live_file live[LIVE_COUNT];
 	struct busy_poll busy_poll;
-	struct numa_mirror mirror;   /* trees of memory nodes */
 	struct placement *placement; /* on which NUMA nodes memory lies */
 
 	/* NULL until the mount serves. */
@@ -64,12 +63,13 @@ struct weightfs {
 	struct inodes *inodes;
 	struct passthrough *passthrough;
 	atomic_bool stopping;       /* the session ends: what is being made is given up */
+	bool all_small;             /* no tensor is large enough for a file of its own */
 	struct predict *predict;    /* NULL: nothing is made resident unless asked for */
 	struct pressure *pressure;  /* makes files give way; NULL without `inodes` */
 	int tmpfs;                  /* directory of resident files; -1 for none */
+	struct numa_mirror mirror;  /* memory nodes with a tree of their own */
 	struct cloneplaces *clones; /* where clones are made; NULL for nowhere */
 	const char *no_passthrough; /* why it is not tried; NULL where it is */
-	bool all_small;             /* no tensor is large enough for a file of its own */
 	char no_clones[REFUSAL_MAX]; /* why `clones` is NULL; else empty */
 
 	struct advices *advices;           /* how tensors are read */

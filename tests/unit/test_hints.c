@@ -33,6 +33,8 @@ static atomic_uint forgotten; /* files whose pages the kernel was to forget */
 
 /* ---- What is watched ---- */
 
+/* The linker's names.
+ * NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,readability-identifier-naming) */
 int __real_fill_copy(const struct source_file *file, uint64_t from, uint64_t len,
 		     int target, uint64_t to, const atomic_bool *stop);
 int __wrap_fill_copy(const struct source_file *file, uint64_t from, uint64_t len,
@@ -57,6 +59,7 @@ void __wrap_watch_forget_pages(struct watch *watch, struct node node)
 	(void)node;
 	atomic_fetch_add(&forgotten, 1);
 }
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,readability-identifier-naming) */
 
 /* ---- A mount's files without a mount ---- */
 
