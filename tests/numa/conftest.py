@@ -26,18 +26,63 @@ def accelerator(media):
     return "tcg" if reason else "kvm"
 
 
-@pytest.fixture(scope="module")
-def two_nodes(accelerator, media, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
-    with machines.boot(machines.TWO_NODES, accelerator, media, folder) as guest:
-        yield guest
+MACHINES = {"two_nodes": machines.TWO_NODES, "four_nodes": machines.FOUR_NODES}
 
 
-@pytest.fixture(scope="module")
-def four_nodes(accelerator, media, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("four")
-    with machines.boot(machines.FOUR_NODES, accelerator, media, folder) as guest:
-        yield guest
+def machine_of(item):
+    """Which machine a test wants."""
+    params = getattr(item, "callspec", None)
+    wanted = [*item.fixturenames, *(params.params.values() if params else [])]
+    return next((name for name in MACHINES if name in wanted), "")
+
+
+def pytest_collection_modifyitems(items):
+    """One machine after the other, as only one runs at a time."""
+    items.sort(key=lambda item: list(MACHINES).index(machine_of(item)) if machine_of(item) else -1)
+
+
+class Fleet:
+    """The machine that runs. One that was given up is booted anew for the next test."""
+
+    def __init__(self, accelerator, media, make_folder):
+        self.accelerator, self.media, self.make_folder = accelerator, media, make_folder
+        self.name, self.guest, self.running = None, None, contextlib.ExitStack()
+
+    def get(self, name):
+        if name != self.name or not self.guest.is_running():
+            self.stop()
+            self.guest = self.running.enter_context(machines.boot(
+                MACHINES[name], self.accelerator, self.media, self.make_folder(name)))
+            self.name = name
+            print(f"\n      {name}: booted in {self.guest.boot_s:.1f} s")
+        return self.guest
+
+    def stop(self):
+        self.name = None
+        self.running.close()
+
+
+@pytest.fixture(scope="session")
+def fleet(accelerator, media, tmp_path_factory):
+    found = Fleet(accelerator, media, tmp_path_factory.mktemp)
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def two_nodes(fleet):
+    return fleet.get("two_nodes")
+
+
+@pytest.fixture
+def four_nodes(fleet):
+    return fleet.get("four_nodes")
+
+
+@pytest.fixture(params=list(MACHINES))
+def guest(request):
+    """Each machine."""
+    return request.getfixturevalue(request.param)
 
 
 class GuestMount:
@@ -80,9 +125,11 @@ def mount_in():
 
 @pytest.fixture(autouse=True)
 def nothing_broke(request):
-    """No test may leave a trace of a kernel's or a daemon's mistake."""
+    """No test may leave a trace of a kernel's mistake, or of a process that it killed."""
+    name = machine_of(request.node)
+    guest = request.getfixturevalue(name) if name else None
+    before = len(guest.console()) if guest else 0
     yield
-    for name in ("two_nodes", "four_nodes"):
-        if name in request.fixturenames:
-            console = request.getfixturevalue(name).console()
-            assert not any(word in console for word in ("Oops", "BUG:", "Out of memory")), console
+    if guest:
+        said = guest.console()[before:]
+        assert not any(word in said for word in ("Oops", "BUG:", "Out of memory")), said

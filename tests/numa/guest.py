@@ -4,6 +4,7 @@ It has Debian's kernel, the programs under test with the libraries that they are
 disk with a model on a node of its own, and no network. Commands go through a serial port.
 """
 import base64
+import contextlib
 import ctypes
 import lzma
 import os
@@ -266,12 +267,28 @@ class Guest:
 
     def page_nodes(self, path, *options):
         """What tests/tools/page_nodes.c says of a file."""
-        return Pages(self.ok(shlex.join(map(str, ["page_nodes", *options, path]))))
+        return self.pages_of(self.ok(shlex.join(map(str, ["page_nodes", *options, path]))))
+
+    @staticmethod
+    def pages_of(text):
+        return Pages(text)
 
     def free_on(self, node):
         """Bytes of this node's memory that nobody uses."""
         line = self.ok(f"grep MemFree: /sys/devices/system/node/node{node}/meminfo")
         return int(line.split()[-2]) * 1024
+
+    @contextlib.contextmanager
+    def full_node(self, node, left):
+        """Within, the memory of a node is taken but for so many bytes."""
+        taken = self.free_on(node) - left
+        self.ok(f"mkdir -p /tmp/full && mount -t tmpfs -o mpol=bind:{node},size=100% full /tmp/full &&"
+                f" fallocate -l {taken} /tmp/full/zeros")
+        try:
+            yield
+        finally:
+            if self.is_running():
+                self.ok("umount /tmp/full")
 
     def drop_caches(self):
         self.ok("sync; echo 3 > /proc/sys/vm/drop_caches")

@@ -1,16 +1,8 @@
 """The machines are what the placement tests take them for."""
-import pytest
-
 import numa_model
 
 
-@pytest.fixture(params=["two_nodes", "four_nodes"], scope="module")
-def guest(request):
-    return request.getfixturevalue(request.param)
-
-
 def test_it_has_the_nodes_and_distances_that_it_was_given(guest):
-    print(f"\n      booted in {guest.boot_s:.1f} s", end="")
     rows = guest.ok("cat /sys/devices/system/node/node*/distance").splitlines()
     assert [list(map(int, row.split())) for row in rows] == guest.machine.distances
 

@@ -1,17 +1,10 @@
 """-o numa=mirror: a reader on each node has pages of its own node, told by move_pages(2)."""
-import json
-
 import pytest
 
 import numa_model
 from numa_model import BIG, MIB, SIZES
 
 OTHER = "other.weight"
-
-
-@pytest.fixture(params=["two_nodes", "four_nodes"], scope="module")
-def guest(request):
-    return request.getfixturevalue(request.param)
 
 
 def nodes(guest):
@@ -35,7 +28,7 @@ def shmem_of(guest):
 
 
 def resident(mounted):
-    return json.loads(mounted.guest.ok(f"cat {mounted / '.weightfs/stats.json'}"))["resident"]
+    return mounted.status()["resident"]
 
 
 def test_each_node_has_a_tree(guest, mount_in):
@@ -53,9 +46,9 @@ def test_a_reader_on_each_node_has_local_pages_of_what_is_pinned(guest, mount_in
             pages = read_in_tree(mounted, node, name, node)
             assert pages.share(node) >= 0.99, (node, name, pages)
         assert "resident" in guest.ok(f"mountctl ls {mounted.path}/node{node} {BIG}")
-    found = json.loads(guest.ok(f"cat {mounted / '.weightfs/stats.json'}"))
-    assert found["numa"]["mirror"] == list(nodes(guest))
-    assert found["numa"]["files"]["no_room"] == found["numa"]["files"]["failed"] == 0
+    found = mounted.status()["numa"]
+    assert found["mirror"] == list(nodes(guest))
+    assert found["files"]["no_room"] == found["files"]["failed"] == 0
 
 
 def test_where_the_reader_runs_does_not_move_a_copy(two_nodes, mount_in):

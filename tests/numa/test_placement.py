@@ -1,15 +1,8 @@
 """-o numa=: where resident files and the page cache of the source lie, told by move_pages(2)."""
-import contextlib
-
 import pytest
 
 import numa_model
 from numa_model import BIG, MIB, SIZES
-
-
-@pytest.fixture(params=["two_nodes", "four_nodes"], scope="module")
-def guest(request):
-    return request.getfixturevalue(request.param)
 
 
 def read_on(mounted, name, node=0):
@@ -146,25 +139,13 @@ def test_a_node_that_is_not_there_is_refused(guest, nodes):
     guest.ok("! mountpoint -q /mnt/refused && ! pidof weightfs")
 
 
-@contextlib.contextmanager
-def full_node(guest, node, left):
-    """Takes the memory of a node but for some bytes."""
-    free = guest.free_on(node)
-    guest.ok(f"mkdir -p /tmp/full && mount -t tmpfs -o mpol=bind:{node},size=100% full /tmp/full &&"
-             f" fallocate -l {free - left} /tmp/full/zeros")
-    try:
-        yield
-    finally:
-        guest.ok("umount /tmp/full")
-
-
 def test_page_cache_of_the_node_gives_way_to_a_resident_tensor(two_nodes, mount_in):
     """A page of another node would be easier to have: the file is bound, and not only filled
     by threads that run there."""
     mounted = mount_in(two_nodes, "backing=resident", "numa=1")
     two_nodes.drop_caches()
     mounted.mountctl("prefetch", "*")
-    with full_node(two_nodes, 1, 40 * MIB):
+    with two_nodes.full_node(1, 40 * MIB):
         assert cached_source(mounted).share(1) > 0.9
         assert read_on(mounted, BIG).share(1) >= 0.99
         assert mounted.status()["numa"]["files"]["no_room"] == 0
@@ -173,7 +154,7 @@ def test_page_cache_of_the_node_gives_way_to_a_resident_tensor(two_nodes, mount_
 def test_a_tensor_that_its_node_has_no_room_for_lies_on_others_as_well(four_nodes, mount_in):
     mounted = mount_in(four_nodes, "backing=resident", "numa=3")
     four_nodes.drop_caches()
-    with full_node(four_nodes, 3, 40 * MIB):
+    with four_nodes.full_node(3, 40 * MIB):
         pages = read_on(mounted, BIG)
         assert pages.present == SIZES[BIG] and pages.share(3) < 0.7, pages
         found = mounted.status()["numa"]["files"]
