@@ -12,6 +12,7 @@
 #include "predict.h"
 #include "prefetcher.h"
 #include "pressure.h"
+#include "push.h"
 #include "residency.h"
 #include "source_cache.h"
 #include "util/log.h"
@@ -158,6 +159,9 @@ static int request_predicted(void *context, struct node node)
 	/* A clone has pages of its own. */
 	if (is_cloned(fs, node))
 		return -EOPNOTSUPP;
+	/* One push fewer is no loss. */
+	if (fs->push)
+		(void)!push_ask(fs->push, node);
 	return prefetcher_ask(fs->prefetcher, node.index, PREFETCH_PREDICTED);
 }
 

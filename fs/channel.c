@@ -269,3 +269,49 @@ int channel_reply(fuse_req_t req, const struct iovec *pieces, int count, int sou
 	 * request with EIO by itself. */
 	return r < 0 ? -EIO : out.result;
 }
+
+/* ---- Without a request ---- */
+
+/* 0, -EINVAL where it cannot be spliced (nothing was stored then, or it may be stored
+ * again), or another negative errno. */
+static int splice_store(int fd, struct iovec *iov, const struct outgoing *out)
+{
+	struct pipe *p = &thread_pipe;
+	size_t front = total_len(iov, 2);
+	int r = 0;
+
+	if (!fits(p, out, iov[2].iov_len))
+		return -EINVAL;
+	if (writev(p->fds[1], iov, 2) != (ssize_t)front)
+		r = -EINVAL;
+	if (r == 0)
+		r = fill_pipe(p, out, iov[2].iov_len);
+	if (r < 0)
+		pipe_renew(p);
+	else if (empty_pipe(p, fd, front + iov[2].iov_len) < 0)
+		r = -errno;
+	return r;
+}
+
+int channel_store(int fd, uint64_t ino, uint64_t offset, const struct source_file *file,
+		  uint64_t from, size_t len)
+{
+	const struct outgoing out = { .fd = file->fd, .offset = from };
+	struct fuse_notify_store_out store = { .nodeid = ino,
+					       .offset = offset,
+					       .size = (uint32_t)len };
+	struct fuse_out_header header = {
+		.len = (uint32_t)(sizeof(header) + sizeof(store) + len),
+		.error = FUSE_NOTIFY_STORE,
+	};
+	struct iovec iov[] = {
+		{ .iov_base = &header, .iov_len = sizeof(header) },
+		{ .iov_base = &store, .iov_len = sizeof(store) },
+		{ .iov_base = discard_const(file->bytes + from), .iov_len = len },
+	};
+	int r = splice_store(fd, iov, &out);
+
+	if (r == -EINVAL)
+		r = writev(fd, iov, ARRAY_LEN(iov)) < 0 ? -errno : 0;
+	return r;
+}

@@ -30,4 +30,13 @@ MUST_CHECK int channel_attach(struct fuse_session *session);
 MUST_CHECK int channel_reply(fuse_req_t req, const struct iovec *pieces, int count,
 			     int source_fd, uint64_t offset);
 
+/*
+ * Puts `len` bytes (at most CHANNEL_READ_MAX) of a source file, from `from` on, into the
+ * kernel's cache of the inode, at `offset`. `fd` is the session's. 0; -ENOENT: the kernel
+ * does not know the inode; or another negative errno, with which part of it may be there.
+ * Waits for pages that a READ is under way for: never from a thread that answers those.
+ */
+MUST_CHECK int channel_store(int fd, uint64_t ino, uint64_t offset,
+			     const struct source_file *file, uint64_t from, size_t len);
+
 #endif

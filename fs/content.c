@@ -145,6 +145,29 @@ static int read_live(struct weightfs *fs, struct node node, uint64_t offset, siz
 	return piece->iov_len > 0;
 }
 
+bool content_place(const struct weightfs *fs, struct node node,
+		   struct content_place *place)
+{
+	const struct tensor *t;
+
+	if (node.kind == NODE_FILE) {
+		struct source_file *file = &fs->served->source->files[node.index];
+
+		*place = (struct content_place){ .file = file, .len = file->size };
+		return true;
+	}
+	if (node.kind != NODE_TENSOR)
+		return false;
+	t = model_tensor(fs->served->model, node.index);
+	*place = (struct content_place){
+		.file = served_tensor_file(fs->served, t),
+		.header_len = view_header_len(node.view, t),
+		.start = t->offset,
+		.len = t->nbytes,
+	};
+	return true;
+}
+
 int content_read(struct weightfs *fs, struct node node, uint64_t offset, size_t size,
 		 struct content_scratch *scratch, struct iovec pieces[static 2])
 {

@@ -24,6 +24,19 @@ struct content_scratch {
 	uint64_t file_offset;
 };
 
+/* Where the bytes of a file of the mount stand in the source: behind a header of its own,
+ * `len` bytes from `start` on. */
+struct content_place {
+	struct source_file *file;
+	uint64_t header_len;
+	uint64_t start;
+	uint64_t len;
+};
+
+/* False for files whose bytes are not those of the source. Any thread, no lock. */
+bool content_place(const struct weightfs *fs, struct node node,
+		   struct content_place *place);
+
 /*
  * Describes bytes [offset, offset + size) of a regular file as at most two pieces of
  * memory; fewer bytes at its end. The pieces may lie in a file mapping: pass them to the

@@ -14,6 +14,7 @@
 #include "predict.h"
 #include "prefetcher.h"
 #include "pressure.h"
+#include "push.h"
 #include "residency.h"
 #include "stats.h"
 
@@ -214,6 +215,23 @@ static void write_page_cache(const struct weightfs *fs, struct jsonw *w)
 	jsonw_end_object(w);
 }
 
+static void write_push(const struct weightfs *fs, struct jsonw *w)
+{
+	struct push_summary sums = { 0 };
+
+	if (fs->push)
+		push_summarise(fs->push, &sums);
+	jsonw_key(w, "push");
+	jsonw_begin_object(w);
+	jsonw_key(w, "enabled");
+	jsonw_bool(w, fs->push && atomic_load(&fs->readahead_bytes) > 0);
+	member_u64(w, "readers", sums.readers);
+	member_u64(w, "pushed_bytes", sums.pushed_bytes);
+	member_u64(w, "used_bytes", sums.used_bytes);
+	member_u64(w, "unused_bytes", sums.unused_bytes);
+	jsonw_end_object(w);
+}
+
 /* Why there are no clones; NULL where there are. `text` is what it may be written to. */
 static const char *no_clones(const struct weightfs *fs, bool passthrough,
 			     const struct backing_sums *sums,
@@ -327,6 +345,7 @@ static void write_machine(const struct weightfs *fs, struct jsonw *w)
 	write_backings(fs, w, !no_passthrough);
 	write_prediction(fs, w);
 	write_page_cache(fs, w);
+	write_push(fs, w);
 }
 
 static void write_jobs(const struct weightfs *fs, struct jsonw *w)

@@ -7,6 +7,7 @@
 #include "pins.h"
 #include "predict.h"
 #include "pressure.h"
+#include "push.h"
 #include "stats.h"
 
 struct metric {
@@ -179,6 +180,26 @@ static void write_work(const struct weightfs *fs, const struct inodes_summary *a
 		fs->jobs ? jobs_running(fs->jobs) : 0);
 }
 
+static void write_push(const struct weightfs *fs, struct strbuf *out)
+{
+	struct push_summary sums = { 0 };
+
+	if (fs->push)
+		push_summarise(fs->push, &sums);
+	add_u64(out,
+		(struct metric){ "push_bytes_total", "counter",
+				 "Bytes put into the kernel's cache ahead of clients." },
+		sums.pushed_bytes);
+	add_u64(out,
+		(struct metric){ "push_used_bytes_total", "counter",
+				 "Of those, come by a client." },
+		sums.used_bytes);
+	add_u64(out,
+		(struct metric){ "push_unused_bytes_total", "counter",
+				 "Of those, left by a client." },
+		sums.unused_bytes);
+}
+
 void metrics_write(const struct weightfs *fs, const struct inodes_summary *all,
 		   double uptime_s, struct strbuf *out)
 {
@@ -187,4 +208,5 @@ void metrics_write(const struct weightfs *fs, const struct inodes_summary *all,
 	write_backings(all, out);
 	write_memory(fs, all, out);
 	write_work(fs, all, out);
+	write_push(fs, out);
 }

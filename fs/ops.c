@@ -13,6 +13,7 @@
 #include "placement.h"
 #include "predict.h"
 #include "prefetcher.h"
+#include "push.h"
 #include "source_cache.h"
 #include "stats.h"
 #include "xattr.h"
@@ -281,7 +282,6 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	struct node node;
 	int count;
 
-	(void)fi;
 	stats_add(STAT_READ, 1);
 	if (!layout_node(fs, ino, &node)) {
 		reply_err(req, -ENOENT);
@@ -300,6 +300,9 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		reply_err(req, count);
 	}
 	content_fini(&scratch);
+	/* What goes past the page cache is not looked for there. */
+	if (count > 0 && fs->push && scratch.file && !(fi->flags & O_DIRECT))
+		push_note_read(fs->push, node, (uint64_t)offset, size);
 	if (count > 0 && node.kind == NODE_TENSOR)
 		note_read(fs, node, (uint64_t)offset, size);
 }

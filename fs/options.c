@@ -67,6 +67,7 @@ void options_init(struct options *options)
 		.threads = default_threads(),
 		.readahead_bytes = DEFAULT_READAHEAD,
 		.backing = BACKING_AUTO,
+		.push = true,
 		.resident_limit = default_limit(),
 		.prediction = true,
 		.ms_flags = MS_RDONLY | MS_NOSUID | MS_NODEV,
@@ -207,15 +208,27 @@ static int set_source_cache(struct options *o, const char *value, struct diag *d
 	return 0;
 }
 
-static int set_prediction(struct options *o, const char *value, struct diag *diag)
+/* "on" or "off". */
+static int parse_switch(const char *name, const char *value, bool *is_on,
+			struct diag *diag)
 {
-	static const char *const names[] = { "on", "off" };
+	static const char *const names[] = { "off", "on" };
 	int i = find_name(names, ARRAY_LEN(names), value);
 
 	if (i < 0)
-		return fail_value(diag, "prediction", value, "on or off");
-	o->prediction = i == 0;
+		return fail_value(diag, name, value, "on or off");
+	*is_on = i == 1;
 	return 0;
+}
+
+static int set_prediction(struct options *o, const char *value, struct diag *diag)
+{
+	return parse_switch("prediction", value, &o->prediction, diag);
+}
+
+static int set_push(struct options *o, const char *value, struct diag *diag)
+{
+	return parse_switch("push", value, &o->push, diag);
 }
 
 static int set_format(struct options *o, const char *value, struct diag *diag)
@@ -274,6 +287,7 @@ static const struct option_info {
 	{ "numa", "local|auto|N[,N...]|interleave|gpu:N|mirror", NEEDS_VALUE, set_numa },
 	{ "source_cache", "keep|drop", NEEDS_VALUE, set_source_cache },
 	{ "prediction", "on|off", NEEDS_VALUE, set_prediction },
+	{ "push", "on|off", NEEDS_VALUE, set_push },
 	{ "format", "NAME", NEEDS_VALUE, set_format },
 };
 

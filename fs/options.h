@@ -33,6 +33,7 @@ struct options {
 	struct placement_choice numa; /* where memory lies */
 	bool drop_source_cache;       /* what was read of the source */
 	bool prediction;              /* what is used next is brought in ahead */
+	bool push; /* pages to a client that reads in order, ahead of it */
 	const char
 		*format; /* of the source; NULL: by content. Points to a static string. */
 	unsigned long ms_flags; /* nosuid, noexec, ... for mount(2) */

@@ -18,6 +18,7 @@
 #include "ops.h"
 #include "passthrough.h"
 #include "placement.h"
+#include "push.h"
 #include "thread.h"
 #include "util/errtext.h"
 #include "util/log.h"
@@ -177,6 +178,8 @@ static int start_threads(struct session *s)
 	r = watch_start(s->fs, s->fuse, &s->watch);
 	if (r == 0)
 		r = hints_new(s->fs, s->watch, &s->fs->hints);
+	if (r == 0 && s->fs->push)
+		r = push_start(s->fs->push, s->fuse, s->watch);
 	if (r == 0)
 		r = backings_start(s->fs);
 	if (r == 0 && s->control)
@@ -227,6 +230,7 @@ static void wait_for_end(const struct session *s)
 		;
 	if (fds[0].revents)
 		return;
+	push_halt(s->fs->push);
 	fuse_session_exit(s->fuse);
 	/* libfuse's loop looks at that before it sleeps and when a signal wakes it. One
 	 * that comes in between is lost, so there must be another. */
@@ -301,6 +305,7 @@ static int run_session(struct session *s)
 	if (!watch_silence(s->watch))
 		(void)umount2(s->fs->mountpoint,
 			      MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
+	push_stop(s->fs->push);
 	/* No requests, then no jobs that came from them, then what those worked on. */
 	control_close(s->control);
 	hints_free(s->fs->hints);
@@ -355,6 +360,8 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
 		r = s.fuse ? backings_prepare(fs, s.fuse, &s.passthrough) : -EINVAL;
 	}
+	if (r == 0 && fs->options.push)
+		r = push_new(fs, &fs->push);
 	if (r == 0)
 		r = channel_attach(s.fuse);
 	if (r == 0)
@@ -362,6 +369,7 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 	backings_free(fs);
 	if (s.fuse)
 		fuse_session_destroy(s.fuse);
+	push_free(fs->push);
 	busy_poll_fini(&fs->busy_poll);
 	close_fd(&s.signals);
 	close_fd(&s.over);

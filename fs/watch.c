@@ -69,33 +69,33 @@ static void read_events(const struct watch *w)
 	}
 }
 
-static bool begin_notify(struct watch *w)
+bool watch_begin(struct watch *watch)
 {
 	bool begun;
 
-	(void)pthread_mutex_lock(&w->lock);
-	begun = !w->quiet;
+	(void)pthread_mutex_lock(&watch->lock);
+	begun = !watch->quiet;
 	if (begun)
-		w->notifying++;
-	(void)pthread_mutex_unlock(&w->lock);
+		watch->notifying++;
+	(void)pthread_mutex_unlock(&watch->lock);
 	return begun;
 }
 
-static void end_notify(struct watch *w)
+void watch_end(struct watch *watch)
 {
-	(void)pthread_mutex_lock(&w->lock);
-	if (--w->notifying == 0)
-		(void)pthread_cond_signal(&w->idle);
-	(void)pthread_mutex_unlock(&w->lock);
+	(void)pthread_mutex_lock(&watch->lock);
+	if (--watch->notifying == 0)
+		(void)pthread_cond_signal(&watch->idle);
+	(void)pthread_mutex_unlock(&watch->lock);
 }
 
 /* ENOENT, the usual answer, means that the kernel has none. */
 void watch_forget_pages(struct watch *watch, struct node node)
 {
-	if (!begin_notify(watch))
+	if (!watch_begin(watch))
 		return;
 	(void)fuse_lowlevel_notify_inval_inode(watch->session, layout_ino(node), 0, 0);
-	end_notify(watch);
+	watch_end(watch);
 }
 
 /* In all trees. */
@@ -133,11 +133,11 @@ static void forget_names(struct watch *w)
 	struct node child;
 
 	for (uint64_t i = 0; layout_child(w->fs, root, i, &child, name); i++) {
-		if (!layout_is_dir(child) || !begin_notify(w))
+		if (!layout_is_dir(child) || !watch_begin(w))
 			continue;
 		(void)fuse_lowlevel_notify_inval_entry(w->session, layout_ino(root), name,
 						       strlen(name));
-		end_notify(w);
+		watch_end(w);
 	}
 }
 

@@ -19,6 +19,11 @@ MUST_CHECK int watch_start(struct weightfs *fs, struct fuse_session *session,
  * Any thread but one that answers a request; nothing happens after watch_silence(). */
 void watch_forget_pages(struct watch *watch, struct node node);
 
+/* Around anything else that tells the kernel something by itself. Where begin says no,
+ * the descriptor is about to be closed. Any thread but one that answers a request. */
+MUST_CHECK bool watch_begin(struct watch *watch);
+void watch_end(struct watch *watch);
+
 /* From here on the watch tells the kernel nothing more, nor do others. Call it before the
  * unmount, which closes the descriptor that notifications go to; NULL is fine. False if
  * one is still under way after a second. */

@@ -40,6 +40,7 @@ struct placement;
 struct predict;
 struct prefetcher;
 struct pressure;
+struct push;
 struct residency;
 struct source_cache;
 
@@ -75,6 +76,7 @@ struct weightfs {
 	struct advices *advices;           /* how tensors are read */
 	struct residency *residency;       /* what of the source is cached */
 	struct prefetcher *prefetcher;     /* NULL: nothing is read ahead */
+	struct push *push;                 /* NULL: nothing is pushed to clients */
 	struct source_cache *source_cache; /* NULL: what was read stays there */
 
 	/* Set once the kernel has said what it can do. */

@@ -336,6 +336,21 @@ static void print_sandbox(struct json sandbox)
 	(void)printf("%s\n", first ? "none" : "");
 }
 
+/* Nothing where nobody has read in order. */
+static void print_push(struct json push)
+{
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	char pushed[SIZE_TEXT_MAX];
+	char used[SIZE_TEXT_MAX];
+
+	if (json_u64(json_get(push, "pushed_bytes")) == 0)
+		return;
+	(void)size_format(json_u64(json_get(push, "pushed_bytes")), pushed);
+	(void)size_format(json_u64(json_get(push, "used_bytes")), used);
+	strbuf_addf(&line, "%s, used %s", pushed, used);
+	line_buffer("pushed", &line);
+}
+
 static void print_options(struct json status)
 {
 	struct json options = json_get(status, "options");
@@ -387,6 +402,7 @@ static enum command_result show(struct json status, bool json)
 	print_prediction(json_get(status, "prediction"));
 	print_jobs(json_get(status, "jobs"));
 	print_reads(status);
+	print_push(json_get(status, "push"));
 	print_options(status);
 	print_daemon(status);
 	return command_finish();

@@ -199,7 +199,7 @@ START_TEST(an_unknown_option_is_refused_with_the_known_ones)
 		"backing=auto|stream|clone|resident, resident_limit=SIZE|PERCENT%, "
 		"hugepages=auto|always|never, "
 		"numa=local|auto|N[,N...]|interleave|gpu:N|mirror, source_cache=keep|drop, "
-		"prediction=on|off, format=NAME";
+		"prediction=on|off, push=on|off, format=NAME";
 	static const char *const names[] = { "frobnicate", "Threads",     "thread",
 					     "threadss",   "allow-other", " ro" };
 	char words[512];
@@ -415,6 +415,15 @@ START_TEST(the_cache_of_the_source_is_kept_or_dropped)
 }
 END_TEST
 
+START_TEST(pages_are_pushed_unless_told_otherwise)
+{
+	ck_assert(parse("backing=auto").push);
+	ck_assert(parse("push=on").push);
+	ck_assert(!parse("push=off").push);
+	expect_refused("push=auto", "option push: value 'auto': must be on or off");
+}
+END_TEST
+
 START_TEST(backings_have_names)
 {
 	ck_assert_str_eq(options_backing_name(BACKING_AUTO), "auto");
@@ -447,6 +456,7 @@ static TCase *values_case(void)
 	tcase_add_test(tcase, formats_are_named);
 	tcase_add_test(tcase, flags_of_mount_are_passed_on);
 	tcase_add_test(tcase, notes_to_other_programs_are_let_pass);
+	tcase_add_test(tcase, pages_are_pushed_unless_told_otherwise);
 	tcase_add_test(tcase, backings_have_names);
 	tcase_add_test(tcase, huge_pages_are_auto_always_or_never);
 	tcase_add_test(tcase, numbers_of_nodes_may_be_several);
