@@ -190,6 +190,8 @@ def test_rules_are_kept_shown_and_taken_back(one_node, mount, source):
     assert rules(mounted) == [("b.large", [0, 1], False, 1), ("a.*", [0], True, 2)]
     assert ctl_json("place", mounted.path, "*", "--local")["state"] == "done"
     assert rules(mounted)[-1] == ("*", [], False, 3)
+    done = ctl("place", mounted.path, "*", "--local")
+    assert done.stderr == f"mountctl: warning: {mounted.path}: rules have no effect: {ONE_NODE}\n"
     done = ctl("place", mounted.path)
     assert done.stdout.splitlines()[-1] == "'*' on the thread's own node, 3 tensors"
     assert ctl("place", mounted.path, "*", "a.*", "--reset").returncode == 0
