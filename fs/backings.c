@@ -12,7 +12,9 @@
 #include "predict.h"
 #include "prefetcher.h"
 #include "pressure.h"
+#include "profile.h"
 #include "push.h"
+#include "recorder.h"
 #include "residency.h"
 #include "source_cache.h"
 #include "util/log.h"
@@ -191,6 +193,8 @@ static int prepare_prediction(struct weightfs *fs)
 		.request = request_predicted,
 		.withdraw = withdraw_predicted,
 		.context = fs,
+		.profile = fs->profile ? &fs->profile->order : NULL,
+		.profile_view = fs->profile ? fs->profile->view : VIEW_RAW,
 	};
 
 	return fs->options.prediction ? predict_new(&setup, &fs->predict) : 0;
@@ -204,7 +208,6 @@ static int prepare_prefetcher(struct weightfs *fs)
 		.cache = &prefetcher_pagecache,
 		.placement = fs->placement,
 		.ahead_max = most_predicted(fs),
-		.drop_unread = fs->options.drop_source_cache,
 	};
 
 	return prefetcher_new(&setup, &fs->prefetcher);
@@ -240,6 +243,8 @@ int backings_prepare(struct weightfs *fs, struct fuse_session *session,
 		r = residency_new(fs->served, &fs->residency);
 	if (r == 0)
 		r = prepare_prefetcher(fs);
+	if (r == 0)
+		r = recorder_new(fs->served, &fs->recorder);
 	if (r == 0)
 		r = prepare_prediction(fs);
 	return r;
@@ -309,10 +314,9 @@ static void settle_clones(struct weightfs *fs)
 	say_missing(fs, BACKING_CLONE, reason);
 }
 
-void backings_settle(struct weightfs *fs)
+/* Whether the kernel passes files through. */
+static void settle_passthrough(struct weightfs *fs)
 {
-	if (!fs->passthrough)
-		return;
 	if (passthrough_settle(fs->passthrough)) {
 		if (fs->clones)
 			settle_clones(fs);
@@ -320,6 +324,15 @@ void backings_settle(struct weightfs *fs)
 	}
 	say_missing(fs, BACKING_RESIDENT, passthrough_refusal(fs->passthrough));
 	say_missing(fs, BACKING_CLONE, passthrough_refusal(fs->passthrough));
+}
+
+void backings_settle(struct weightfs *fs)
+{
+	if (fs->passthrough)
+		settle_passthrough(fs);
+	/* Only now it is known what becomes of what is predicted. */
+	if (fs->predict)
+		predict_replay(fs->predict);
 }
 
 void backings_stop(struct weightfs *fs)
@@ -338,6 +351,7 @@ void backings_free(struct weightfs *fs)
 	predict_free(fs->predict);
 	prefetcher_free(fs->prefetcher);
 	inodes_free(fs->inodes);
+	recorder_free(fs->recorder);
 	advices_free(fs->advices);
 	residency_free(fs->residency);
 	source_cache_free(fs->source_cache);

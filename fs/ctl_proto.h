@@ -46,6 +46,17 @@
  * travel at all. A pattern is any bytes but NUL. Those that are no UTF-8 stand as they
  * are in its string: not as \u escapes, which have no such values.
  *
+ *   request  {"command": "profile", "action": "record"}
+ *            {"command": "profile", "action": "stop"}
+ *   reply    {"ok": true, "recording": true, "tensors": 120}
+ *   request  {"command": "profile", "action": "read", "from": 0}
+ *   reply    {"ok": true, "recording": false, "tensors": 120, "text": "...", "next": 90}
+ *
+ * Which tensors are used is noted from "record" to "stop". "read" gives lines of the
+ * profile, as util/profile.h has them, from a tensor on: about 1 MiB at a time. "next" is
+ * the tensor to go on from, 0 behind the last. What was recorded can be read until the
+ * next "record".
+ *
  *   request  {"command": "job", "job": 7}
  *   reply    {"ok": true, "job": {...}}
  *   request  {"command": "cancel", "job": 7}

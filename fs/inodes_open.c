@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "inodes_state.h"
+#include "recorder.h"
 
 /* What RELEASE brings back. */
 #define HANDLE_STREAM      0u
@@ -24,8 +25,11 @@ int inodes_count_open(struct inodes *inodes, struct inode *inode)
 
 void inodes_release(struct inodes *inodes, struct node node, uint64_t handle)
 {
+	struct recorder *recorder = inodes->setup.fs->recorder;
 	struct inode *inode;
 
+	if (handle == HANDLE_PASSTHROUGH && recorder)
+		recorder_note_release(recorder, node);
 	(void)pthread_mutex_lock(&inodes->lock);
 	inode = inodes_find(inodes, node);
 	if (inode && handle == HANDLE_PASSTHROUGH) {
@@ -43,7 +47,10 @@ void inodes_release(struct inodes *inodes, struct node node, uint64_t handle)
 void inodes_reply(struct inodes *inodes, fuse_req_t req, struct node node, int id)
 {
 	uint64_t handle = id > 0 ? HANDLE_PASSTHROUGH : HANDLE_STREAM;
+	struct recorder *recorder = inodes->setup.fs->recorder;
 
+	if (id > 0 && recorder)
+		recorder_note_open(recorder, node);
 	if (inodes->setup.kernel->reply_open(req, handle, id) == -ENOENT)
 		inodes_release(inodes, node, handle);
 }

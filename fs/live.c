@@ -15,6 +15,7 @@
 #include "prefetcher.h"
 #include "pressure.h"
 #include "push.h"
+#include "recorder.h"
 #include "residency.h"
 #include "stats.h"
 
@@ -91,6 +92,8 @@ static void write_options(const struct weightfs *fs, struct jsonw *w)
 	member_string(w, "backing", options_backing_name(o->backing));
 	member_u64(w, "threads", o->threads);
 	member_string(w, "prediction", o->prediction ? "on" : "off");
+	if (*o->profile != '\0')
+		member_string(w, "profile", o->profile);
 	member_string(w, "source_cache", o->drop_source_cache ? "drop" : "keep");
 	member_u64(w, "readahead_bytes", o->readahead_bytes);
 	jsonw_key(w, "allow_other");
@@ -170,12 +173,14 @@ static void write_prediction(const struct weightfs *fs, struct jsonw *w)
 	}
 	jsonw_key(w, "backing_off");
 	jsonw_bool(w, sums.backing_off);
+	jsonw_key(w, "recording");
+	jsonw_bool(w, fs->recorder && recorder_is_recording(fs->recorder));
 	jsonw_end_object(w);
 }
 
 /* A look at the page cache takes long where it has much; then what the last one found has
  * to do. */
-#define COUNT_MS 100u
+#define COUNT_MS 20u
 
 static void write_cached(const struct weightfs *fs, struct jsonw *w)
 {

@@ -13,6 +13,7 @@
 #include "ops.h"
 #include "placement.h"
 #include "probe.h"
+#include "profile.h"
 #include "session.h"
 #include "util/log.h"
 #include "visitor.h"
@@ -378,8 +379,31 @@ static int place(struct weightfs *fs)
 	return 0;
 }
 
+/* Reads the profile that was named: later no file can be opened any more. */
+static int load_profile(struct weightfs *fs, struct profile *profile)
+{
+	const char *path = fs->options.profile;
+	struct diag diag;
+
+	if (*path == '\0')
+		return 0;
+	if (profile_load(path, fs->served->model, profile, &diag) < 0) {
+		log_error("%s", diag.text);
+		return -EINVAL;
+	}
+	if (profile->unknown > 0)
+		log_warning("%s: profile: tensors that are not in this model are "
+			    "ignored: %u",
+			    path, profile->unknown);
+	if (!fs->options.prediction)
+		log_warning("%s: profile: has no effect with prediction=off", path);
+	fs->profile = profile;
+	return 0;
+}
+
 static int mount_model(struct served *served, const struct arguments *a)
 {
+	CLEANUP(profile_fini) struct profile profile = { .unknown = 0 };
 	struct weightfs fs = { .options = a->options, .served = served, .tmpfs = -1 };
 	char mountpoint[PATH_MAX];
 	int status;
@@ -391,6 +415,10 @@ static int mount_model(struct served *served, const struct arguments *a)
 	r = place(&fs);
 	if (r < 0)
 		return r == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
+	if (load_profile(&fs, &profile) < 0) {
+		placement_free(fs.placement);
+		return EXIT_FAILURE;
+	}
 	log_warnings(served);
 	(void)clock_gettime(CLOCK_MONOTONIC, &fs.started);
 	live_init(&fs);

@@ -14,6 +14,7 @@
 #include "predict.h"
 #include "prefetcher.h"
 #include "push.h"
+#include "recorder.h"
 #include "source_cache.h"
 #include "stats.h"
 #include "xattr.h"
@@ -269,6 +270,7 @@ static void note_read(const struct weightfs *fs, struct node node, uint64_t offs
 	prefetcher_note_use(fs->prefetcher, node.index, size);
 	if (offset == 0 && advices_of(fs->advices, node.index) == ADVICE_SEQUENTIAL)
 		(void)!prefetcher_ask(fs->prefetcher, node.index, PREFETCH_WANTED);
+	recorder_note_read(fs->recorder, node, size);
 	if (fs->predict)
 		predict_note_read(fs->predict, node, size);
 }

@@ -226,6 +226,14 @@ static int set_prediction(struct options *o, const char *value, struct diag *dia
 	return parse_switch("prediction", value, &o->prediction, diag);
 }
 
+static int set_profile(struct options *o, const char *value, struct diag *diag)
+{
+	if (strlen(value) >= sizeof(o->profile))
+		return fail_value(diag, "profile", value, "the name of a file");
+	(void)snprintf(o->profile, sizeof(o->profile), "%s", value);
+	return 0;
+}
+
 static int set_push(struct options *o, const char *value, struct diag *diag)
 {
 	return parse_switch("push", value, &o->push, diag);
@@ -287,6 +295,7 @@ static const struct option_info {
 	{ "numa", "local|auto|N[,N...]|interleave|gpu:N|mirror", NEEDS_VALUE, set_numa },
 	{ "source_cache", "keep|drop", NEEDS_VALUE, set_source_cache },
 	{ "prediction", "on|off", NEEDS_VALUE, set_prediction },
+	{ "profile", "FILE", NEEDS_VALUE, set_profile },
 	{ "push", "on|off", NEEDS_VALUE, set_push },
 	{ "format", "NAME", NEEDS_VALUE, set_format },
 };

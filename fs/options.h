@@ -3,6 +3,7 @@
 #ifndef FS_OPTIONS_H
 #define FS_OPTIONS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -33,6 +34,7 @@ struct options {
 	struct placement_choice numa; /* where memory lies */
 	bool drop_source_cache;       /* what was read of the source */
 	bool prediction;              /* what is used next is brought in ahead */
+	char profile[PATH_MAX];       /* file of a profile to predict by; "" for none */
 	bool push; /* pages to a client that reads in order, ahead of it */
 	const char
 		*format; /* of the source; NULL: by content. Points to a static string. */

@@ -60,6 +60,7 @@ enum event_kind {
 	EVENT_OPENED,   /* as expected */
 	EVENT_READ,     /* the same, where the daemon sees no opens */
 	EVENT_RELEASED,
+	EVENT_REPLAY, /* of the profile, from its start */
 };
 
 struct event {
@@ -234,6 +235,14 @@ void predict_note_release(struct predict *p, struct node node)
 	if (atomic_load_explicit(&trace->watched, memory_order_relaxed) &&
 	    atomic_exchange_explicit(&trace->watched, false, memory_order_relaxed))
 		post(p, EVENT_RELEASED, node, false);
+}
+
+void predict_replay(struct predict *p)
+{
+	const struct node first = { .kind = NODE_TENSOR, .view = p->setup.profile_view };
+
+	if (p->belief.candidates[STAGE_PROFILE].exists)
+		post(p, EVENT_REPLAY, first, false);
 }
 
 /* ---- How good predictions are ---- */
@@ -527,6 +536,15 @@ static bool goes_on(const struct predict *p, uint32_t index)
 
 /* ---- Events ---- */
 
+/* Not once the tensors are used already. */
+static void replay(struct predict *p, enum view view)
+{
+	struct predict_candidate *c = &p->belief.candidates[STAGE_PROFILE];
+
+	if (c->exists && p->belief.time == 0)
+		predict_behind(p, &c->runs[0], view);
+}
+
 static void begun(struct predict *p, const struct event *event)
 {
 	if (event->hit) {
@@ -552,6 +570,9 @@ static void handle(struct predict *p, const struct event *event)
 		break;
 	case EVENT_READ:
 		begun(p, event);
+		break;
+	case EVENT_REPLAY:
+		replay(p, event->node.view);
 		break;
 	case EVENT_RELEASED:
 		forget_open(p, event->node.index);
@@ -618,6 +639,9 @@ int predict_new(const struct predict_setup *setup, struct predict **predict)
 		free(p);
 		return -ENOMEM;
 	}
+	if (setup->profile)
+		predict_belief_set_profile(&p->belief, setup->profile);
+	p->shown_stage = (int)p->belief.in_force;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	(void)pthread_cond_init(&p->wake, NULL);
 	*predict = p;

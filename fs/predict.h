@@ -35,6 +35,11 @@ struct predict_setup {
 	uint64_t window_max;       /* bytes; no more are predicted at a time */
 	bool opens_are_uses;       /* who opens a tensor will read it */
 
+	/* An order that was recorded, which is taken over; NULL for none. It is followed
+	 * from predict_replay() on, until it proves wrong. */
+	struct predict_order *profile;
+	enum view profile_view; /* in which its tensors are asked for */
+
 	/* Brings a tensor in, in the background; 0, -EALREADY where it is there, -ENOSPC
 	 * where it does not fit, or another negative errno. Also asks for small tensors
 	 * that stand between the others. Fine to repeat. Called from one thread at a
@@ -54,6 +59,10 @@ MUST_CHECK int predict_start(struct predict *predict);
 
 /* Stops the thread if it was started; NULL is fine. No other call may be in progress. */
 void predict_free(struct predict *predict);
+
+/* Requests can be made: begins with what the profile has first. Without one nothing
+ * happens. Once; any thread. */
+void predict_replay(struct predict *predict);
 
 /* The daemon has answered a READ of a tensor with so many bytes. No lock but where a
  * tensor is found to be consumed. Any thread. */

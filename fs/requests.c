@@ -9,6 +9,7 @@
 #include "inodes.h"
 #include "live.h"
 #include "placement.h"
+#include "recorder.h"
 #include "residency.h"
 #include "util/errtext.h"
 
@@ -365,6 +366,100 @@ static void command_cancel(const struct weightfs *fs, const cJSON *request,
 	jsonw_end_object(w);
 }
 
+/* ---- Profiles ---- */
+
+/* Bytes of a profile in one reply, about. */
+#define PROFILE_PIECE ((size_t)1 << 20)
+
+static void reply_recording(const struct weightfs *fs, struct jsonw *w)
+{
+	begin_reply(w);
+	jsonw_key(w, "recording");
+	jsonw_bool(w, recorder_is_recording(fs->recorder));
+	jsonw_key(w, "tensors");
+	jsonw_u64(w, recorder_count(fs->recorder));
+}
+
+static void profile_record(const struct weightfs *fs, const cJSON *request,
+			   struct jsonw *w)
+{
+	int r = recorder_start(fs->recorder);
+
+	(void)request;
+	if (r < 0) {
+		requests_reply_error(
+			w, r == -EALREADY
+				   ? "a profile is being recorded: see 'mountctl profile "
+				     "stop'"
+				   : errtext(-r));
+		return;
+	}
+	reply_recording(fs, w);
+	jsonw_end_object(w);
+}
+
+static const char nothing_recorded[] =
+	"nothing was recorded: see 'mountctl profile record'";
+
+/* Fine to repeat: what was recorded can be read until the next one. */
+static void profile_stop(const struct weightfs *fs, const cJSON *request, struct jsonw *w)
+{
+	(void)request;
+	if (!recorder_stop(fs->recorder) && !recorder_has_recorded(fs->recorder)) {
+		requests_reply_error(w, nothing_recorded);
+		return;
+	}
+	reply_recording(fs, w);
+	jsonw_end_object(w);
+}
+
+static void profile_read(const struct weightfs *fs, const cJSON *request, struct jsonw *w)
+{
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	uint32_t next;
+
+	if (!recorder_has_recorded(fs->recorder)) {
+		requests_reply_error(w, nothing_recorded);
+		return;
+	}
+	next = recorder_write(fs->recorder, (uint32_t)number_of(request, "from"),
+			      PROFILE_PIECE, &text);
+	if (text.err) {
+		requests_reply_error(w, "profile: out of memory");
+		return;
+	}
+	reply_recording(fs, w);
+	jsonw_key(w, "text");
+	jsonw_string_bytes(w, text.data ? text.data : "", text.len);
+	jsonw_key(w, "next");
+	jsonw_u64(w, next);
+	jsonw_end_object(w);
+}
+
+static void command_profile(const struct weightfs *fs, const cJSON *request,
+			    struct jsonw *w)
+{
+	static const struct {
+		const char *name;
+		void (*run)(const struct weightfs *fs, const cJSON *request,
+			    struct jsonw *w);
+	} actions[] = {
+		{ "record", profile_record },
+		{ "stop", profile_stop },
+		{ "read", profile_read },
+	};
+	const char *action =
+		cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "action"));
+
+	for (size_t i = 0; action && i < ARRAY_LEN(actions); i++) {
+		if (strcmp(actions[i].name, action) == 0) {
+			actions[i].run(fs, request, w);
+			return;
+		}
+	}
+	requests_reply_error(w, "request: unknown action of a profile");
+}
+
 static const struct command {
 	const char *name;
 	void (*run)(const struct weightfs *fs, const cJSON *request, struct jsonw *w);
@@ -374,7 +469,7 @@ static const struct command {
 	{ "pin", command_job_start },         { "unpin", command_job_start },
 	{ "evict", command_job_start },       { "advise", command_job_start },
 	{ "place", command_place },           { "job", command_job },
-	{ "cancel", command_cancel },
+	{ "cancel", command_cancel },         { "profile", command_profile },
 };
 
 void requests_answer(const struct weightfs *fs, const char *text, struct jsonw *w)

@@ -40,7 +40,9 @@ struct placement;
 struct predict;
 struct prefetcher;
 struct pressure;
+struct profile;
 struct push;
+struct recorder;
 struct residency;
 struct source_cache;
 
@@ -64,6 +66,8 @@ struct weightfs {
 	struct inodes *inodes;
 	struct passthrough *passthrough;
 	atomic_bool stopping;       /* the session ends: what is being made is given up */
+	struct recorder *recorder;  /* what is used, for a profile */
+	struct profile *profile;    /* to predict by; NULL for none */
 	bool all_small;             /* no tensor is large enough for a file of its own */
 	struct predict *predict;    /* NULL: nothing is made resident unless asked for */
 	struct pressure *pressure;  /* makes files give way; NULL without `inodes` */

@@ -36,6 +36,7 @@ extern const struct command command_pin;
 extern const struct command command_unpin;
 extern const struct command command_advise;
 extern const struct command command_evict;
+extern const struct command command_profile;
 extern const struct command command_place;
 
 /* getopt_long() values of the options that every command has. */

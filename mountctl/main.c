@@ -6,10 +6,10 @@
 #include "util/log.h"
 
 static const struct command *const commands[] = {
-	&command_mount,  &command_umount, &command_list,     &command_status,
-	&command_ls,     &command_info,   &command_prefetch, &command_pin,
-	&command_unpin,  &command_evict,  &command_advise,   &command_place,
-	&command_doctor,
+	&command_mount,   &command_umount, &command_list,     &command_status,
+	&command_ls,      &command_info,   &command_prefetch, &command_pin,
+	&command_unpin,   &command_evict,  &command_advise,   &command_place,
+	&command_profile, &command_doctor,
 };
 
 static void print_help(void)

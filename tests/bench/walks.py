@@ -87,9 +87,9 @@ def record_profile(bench):
     path = bench.folder / "walk.profile"
     bench.make_cold()
     with bench.mount("auto") as mounted:
-        bench.mountctl("profile", "record", mounted.path, path)
+        bench.mountctl("profile", "record", mounted.path)
         bench.scan("walk", bench.list_of_walk(mounted), 0)
-        bench.mountctl("profile", "stop", mounted.path)
+        bench.mountctl("profile", "stop", mounted.path, path)
     return path
 
 

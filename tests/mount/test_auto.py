@@ -64,7 +64,7 @@ def test_a_look_at_every_tensor_makes_nothing_resident(auto):
                 assert mapped[SIZE // 2] is not None
     assert resident_files(mounted) == 0
     assert status(mounted)["prediction"] == {"available": True, "order": "file", "predicted": 0,
-                                             "hits": 0, "backing_off": False}
+                                             "hits": 0, "backing_off": False, "recording": False}
 
 
 @pytest.mark.parametrize("view", ["tensors", "npy"])

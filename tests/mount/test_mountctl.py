@@ -78,7 +78,7 @@ def test_a_wrong_option_is_named(args, what):
 
 
 @pytest.mark.parametrize("command", ["mount", "umount", "list", "status", "ls", "info",
-                                     "prefetch", "pin", "unpin", "evict", "doctor"])
+                                     "prefetch", "pin", "unpin", "evict", "profile", "doctor"])
 def test_each_command_has_a_help(command):
     by_help = ctl("help", command)
     assert by_help.returncode == 0

@@ -104,6 +104,6 @@ def test_nothing_is_predicted_where_it_is_turned_off(mount, source):
     mounted = mount(source, "prediction=off")
     use_layers(mounted, range(3))
     assert prediction(mounted) == {"available": False, "predicted": 0, "hits": 0,
-                                   "backing_off": False}
+                                   "backing_off": False, "recording": False}
     assert status(mounted)["options"]["prediction"] == "off"
     assert status(mounted)["resident"]["made"] == 0

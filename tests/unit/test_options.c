@@ -199,7 +199,7 @@ START_TEST(an_unknown_option_is_refused_with_the_known_ones)
 		"backing=auto|stream|clone|resident, resident_limit=SIZE|PERCENT%, "
 		"hugepages=auto|always|never, "
 		"numa=local|auto|N[,N...]|interleave|gpu:N|mirror, source_cache=keep|drop, "
-		"prediction=on|off, push=on|off, format=NAME";
+		"prediction=on|off, profile=FILE, push=on|off, format=NAME";
 	static const char *const names[] = { "frobnicate", "Threads",     "thread",
 					     "threadss",   "allow-other", " ro" };
 	char words[512];

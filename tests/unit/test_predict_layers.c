@@ -335,6 +335,83 @@ START_TEST(prediction_comes_back_with_a_run)
 }
 END_TEST
 
+/* ---- Profiles ---- */
+
+#define PROFILED 40u
+
+/* Every third tensor that counts, backwards. */
+static uint32_t profiled[PROFILED];
+
+static void start_with_profile(void)
+{
+	struct model *of = named_model_decoder(LAYERS, BYTES);
+	struct predict_order order;
+	struct predict_setup setup = {
+		.model = of,
+		.readahead_bytes = 4 * NAMED_MIB,
+		.window_max = 1024 * NAMED_MIB,
+		.request = note_request,
+		.withdraw = note_withdrawal,
+		.profile = &order,
+	};
+	uint32_t count = 0;
+
+	for (uint32_t i = (uint32_t)model_tensor_count(of); count < PROFILED; i--)
+		if (i % 3 == 0 && predict_counts(of, i - 1))
+			profiled[count++] = i - 1;
+	ck_assert_int_eq(predict_order_of_list(of, profiled, count, &order), 0);
+	model = of;
+	asked = calloc(model_tensor_count(model), sizeof(*asked));
+	ck_assert_ptr_nonnull(asked);
+	asked_count = 0;
+	withdrawn_count = 0;
+	ck_assert_int_eq(predict_new(&setup, &predict), 0);
+}
+
+START_TEST(a_profile_is_asked_for_from_the_start_and_within_a_window)
+{
+	start_with_profile();
+	predict_drain(predict);
+	ck_assert_uint_eq(asked_count, 0);
+	predict_replay(predict);
+	predict_drain(predict);
+	ck_assert_uint_eq(asked_count, 256 * NAMED_MIB / BYTES + 1);
+	ck_assert(asked[profiled[0]]);
+	for (uint32_t i = 0; i < PROFILED; i++)
+		ck_assert(use(profiled[i]));
+	ck_assert_uint_eq(asked_count, PROFILED);
+	ck_assert_uint_eq(summary().hits, PROFILED);
+	ck_assert_str_eq(summary().order, "profile");
+	stop();
+}
+END_TEST
+
+START_TEST(a_profile_that_is_wrong_gives_way_to_what_is_seen)
+{
+	start_with_profile();
+	predict_replay(predict);
+	predict_drain(predict);
+	for (unsigned int i = 0; i < 3; i++)
+		(void)use_layer(i, named_parts_called);
+	ck_assert_str_eq(summary().order, "layers");
+	for (unsigned int i = 3; i < LAYERS; i++)
+		ck_assert_uint_eq(use_layer(i, named_parts_called), NAMED_PARTS);
+	stop();
+}
+END_TEST
+
+START_TEST(a_profile_that_comes_late_is_not_begun_anew)
+{
+	start_with_profile();
+	(void)use(profiled[0]);
+	asked_count = 0;
+	predict_replay(predict);
+	predict_drain(predict);
+	ck_assert_uint_eq(asked_count, 0);
+	stop();
+}
+END_TEST
+
 /* ---- Where opens are seen ---- */
 
 START_TEST(a_first_read_of_what_was_predicted_is_a_hit_and_no_second_one_is)
@@ -381,6 +458,9 @@ static TCase *layers_case(void)
 	tcase_add_test(t, a_loader_that_jumps_costs_next_to_nothing);
 	tcase_add_test(t, a_loader_that_begins_to_jump_is_soon_left_alone);
 	tcase_add_test(t, prediction_comes_back_with_a_run);
+	tcase_add_test(t, a_profile_is_asked_for_from_the_start_and_within_a_window);
+	tcase_add_test(t, a_profile_that_is_wrong_gives_way_to_what_is_seen);
+	tcase_add_test(t, a_profile_that_comes_late_is_not_begun_anew);
 	tcase_add_test(t,
 		       a_first_read_of_what_was_predicted_is_a_hit_and_no_second_one_is);
 	tcase_add_test(t, small_tensors_come_along_and_are_not_counted);

@@ -1,0 +1,236 @@
+/* profile: the order in which tensors are used, recorded by the daemon. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "mountctl/command.h"
+#include "mountctl/profile.h"
+#include "mountctl/text.h"
+#include "util/jsonw.h"
+#include "util/size.h"
+
+struct request {
+	const char *path; /* of the mount, or of a file to show */
+	const char *file; /* to write; NULL for none */
+	bool json;
+};
+
+/* Finds the daemon of a mount. `mounts` and `absolute` are the caller's to free. */
+static int find_daemon(const struct request *request, struct mounts *mounts,
+		       char **absolute, struct daemon_peer *peer)
+{
+	const char *below;
+	const struct mount *mount =
+		mounts_require(mounts, request->path, absolute, &below);
+	int r;
+
+	if (!mount)
+		return -ENOENT;
+	r = daemon_find(mount, peer);
+	return r < 0 ? daemon_complain(mount->mountpoint, r, (struct json){ 0 }) : 0;
+}
+
+static int ask(const struct daemon_peer *peer, const char *action)
+{
+	CLEANUP(strbuf_fini) struct strbuf message = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	struct json reply = { 0 };
+	int r;
+
+	strbuf_addf(&message, "{\"command\":\"profile\",\"action\":\"%s\"}\n", action);
+	r = daemon_request(peer, &message, &text, &reply);
+	return r < 0 ? daemon_complain(peer->mountpoint, r, reply) : 0;
+}
+
+/* ---- record ---- */
+
+static enum command_result record(const struct request *request)
+{
+	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
+	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	CLEANUP(free_ptr) char *absolute = NULL;
+	struct jsonw w;
+
+	if (find_daemon(request, &mounts, &absolute, &peer) < 0 ||
+	    ask(&peer, "record") < 0)
+		return COMMAND_FAILED;
+	if (request->json) {
+		jsonw_init(&w, &line);
+		jsonw_begin_object(&w);
+		jsonw_key(&w, "mountpoint");
+		jsonw_string(&w, peer.mountpoint);
+		jsonw_key(&w, "recording");
+		jsonw_bool(&w, true);
+		jsonw_end_object(&w);
+	} else {
+		text_escape(&line, peer.mountpoint, strlen(peer.mountpoint));
+		strbuf_add_str(&line, ": recording until 'mountctl profile stop'");
+	}
+	(void)printf("%s\n", line.data ? line.data : "");
+	return command_finish();
+}
+
+/* ---- stop ---- */
+
+static void print_stopped(const struct request *request, const char *mountpoint,
+			  const struct profile_sums *sums)
+{
+	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	char size[SIZE_TEXT_MAX];
+
+	text_escape(&line, mountpoint, strlen(mountpoint));
+	strbuf_add_str(&line, ": ");
+	text_add_count(&line, sums->tensors, "tensor");
+	strbuf_addf(&line, ", %s of them used in %.1f s", size_format(sums->bytes, size),
+		    (double)sums->end_ms / 1000);
+	if (request->file) {
+		strbuf_add_str(&line, ": written to ");
+		text_escape(&line, request->file, strlen(request->file));
+	}
+	(void)printf("%s\n", line.data ? line.data : "");
+}
+
+static void print_stopped_json(const struct request *request, const char *mountpoint,
+			       const struct profile_sums *sums)
+{
+	CLEANUP(strbuf_fini) struct strbuf out = { 0 };
+	struct jsonw w;
+
+	jsonw_init(&w, &out);
+	jsonw_begin_object(&w);
+	jsonw_key(&w, "mountpoint");
+	jsonw_string(&w, mountpoint);
+	jsonw_key(&w, "file");
+	if (request->file)
+		jsonw_string(&w, request->file);
+	else
+		jsonw_null(&w);
+	jsonw_key(&w, "tensors");
+	jsonw_u64(&w, sums->tensors);
+	jsonw_key(&w, "bytes");
+	jsonw_u64(&w, sums->bytes);
+	jsonw_key(&w, "seconds");
+	jsonw_double(&w, (double)sums->end_ms / 1000, 15);
+	jsonw_end_object(&w);
+	(void)printf("%s\n", out.data ? out.data : "");
+}
+
+static enum command_result stop(const struct request *request)
+{
+	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
+	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	CLEANUP(free_ptr) char *absolute = NULL;
+	struct profile_sums sums;
+
+	if (find_daemon(request, &mounts, &absolute, &peer) < 0 ||
+	    ask(&peer, "stop") < 0 || profile_fetch(&peer, &text) < 0 ||
+	    profile_sum(peer.mountpoint, &text, &sums) < 0)
+		return COMMAND_FAILED;
+	if (request->file && profile_write(request->file, &text) < 0)
+		return COMMAND_FAILED;
+	if (request->json)
+		print_stopped_json(request, peer.mountpoint, &sums);
+	else
+		print_stopped(request, peer.mountpoint, &sums);
+	return command_finish();
+}
+
+/* ---- show ---- */
+
+/* The text of a mount's recording or of a file: a mount is known by its name alone, so
+ * that nothing waits for a daemon that hangs. */
+static int read_either(const struct request *request, struct strbuf *text)
+{
+	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
+	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
+	CLEANUP(free_ptr) char *absolute = NULL;
+	const struct mount *mount;
+	const char *below = "";
+	int r = mounts_read(&mounts);
+
+	if (r < 0)
+		return r;
+	absolute = mounts_absolute_path(&mounts, request->path);
+	mount = absolute ? mounts_containing(&mounts, absolute, &below) : NULL;
+	if (!mount || *below != '\0')
+		return profile_read(request->path, text);
+	r = daemon_find(mount, &peer);
+	if (r < 0)
+		return daemon_complain(mount->mountpoint, r, (struct json){ 0 });
+	return profile_fetch(&peer, text);
+}
+
+static enum command_result show(const struct request *request)
+{
+	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
+	struct profile_sums sums;
+	int r;
+
+	if (read_either(request, &text) < 0 ||
+	    profile_sum(request->path, &text, &sums) < 0)
+		return COMMAND_FAILED;
+	r = request->json ? profile_print_json(&text) : profile_print_table(&text);
+	return r < 0 ? COMMAND_FAILED : command_finish();
+}
+
+/* ---- The command ---- */
+
+static const struct {
+	const char *name;
+	enum command_result (*run)(const struct request *request);
+	int most_arguments;
+} actions[] = {
+	{ "record", record, 1 },
+	{ "stop", stop, 2 },
+	{ "show", show, 1 },
+};
+
+static enum command_result run_action(int argc, char **argv, bool json)
+{
+	const struct request request = {
+		.path = argv[1],
+		.file = argc > 2 ? argv[2] : NULL,
+		.json = json,
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
+		if (strcmp(argv[0], actions[i].name) != 0)
+			continue;
+		if (argc - 1 > actions[i].most_arguments)
+			return command_wrong_usage(&command_profile,
+						   "too many arguments");
+		return actions[i].run(&request);
+	}
+	return command_wrong_usage(&command_profile,
+				   "the first argument is record, stop or show");
+}
+
+static enum command_result run(int argc, char **argv, bool json)
+{
+	static const struct option options[] = { COMMAND_COMMON_OPTIONS, { 0 } };
+	enum command_result status;
+	int option;
+
+	// NOLINTNEXTLINE(concurrency-mt-unsafe): no thread is ever started
+	while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1)
+		if (command_common_option(&command_profile, option, argv, &json, &status))
+			return status;
+	if (argc - optind < 2)
+		return command_wrong_usage(
+			&command_profile,
+			"needs record, stop or show, and a mount point");
+	return run_action(argc - optind, argv + optind, json);
+}
+
+const struct command command_profile = {
+	.name = "profile",
+	.usage = "record MOUNTPOINT | stop MOUNTPOINT [FILE] | show MOUNTPOINT|FILE",
+	.summary = "record the order in which tensors are used",
+	.help = "  record   note from now on which tensors are used, and when\n"
+		"  stop     end that, and write what was noted to FILE\n"
+		"  show     print what a mount has noted so far, or a FILE\n\n"
+		"A mount with the option profile=FILE has tensors ready in that order.\n",
+	.run = run,
+};
