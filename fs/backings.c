@@ -208,6 +208,7 @@ static int prepare_prefetcher(struct weightfs *fs)
 		.cache = &prefetcher_pagecache,
 		.placement = fs->placement,
 		.ahead_max = most_predicted(fs),
+		.drop_unread = fs->options.drop_source_cache,
 	};
 
 	return prefetcher_new(&setup, &fs->prefetcher);

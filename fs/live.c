@@ -180,7 +180,7 @@ static void write_prediction(const struct weightfs *fs, struct jsonw *w)
 
 /* A look at the page cache takes long where it has much; then what the last one found has
  * to do. */
-#define COUNT_MS 20u
+#define COUNT_MS 100u
 
 static void write_cached(const struct weightfs *fs, struct jsonw *w)
 {

@@ -146,13 +146,13 @@ static void list_present(const struct window *w, struct pages *pages)
 			pages->addresses[pages->count++] = w->map + i * w->page;
 }
 
+/* -EACCES where the call is forbidden: -EPERM says that of the page cache. */
 static int ask_nodes(struct pages *pages)
 {
-	if (pages->count == 0)
+	if (pages->count == 0 ||
+	    move_pages(0, pages->count, pages->addresses, NULL, pages->nodes, 0) >= 0)
 		return 0;
-	return move_pages(0, pages->count, pages->addresses, NULL, pages->nodes, 0) < 0
-		       ? -errno
-		       : 0;
+	return errno == EPERM ? -EACCES : -errno;
 }
 
 int placement_count_chunk(int fd, uint64_t size, uint64_t chunk,

@@ -24,7 +24,8 @@ struct placement_tally {
 MUST_CHECK int placement_cached(int fd, uint64_t from, uint64_t len, uint64_t *bytes);
 
 /* Adds what is in memory of chunk number `chunk` of a file of `size` bytes. 0 or a
- * negative errno: -ENOSYS, -EPERM, or what move_pages(2) says. */
+ * negative errno: -ENOSYS or -EPERM as above, -EACCES (this process may not ask), or
+ * what move_pages(2) says. */
 MUST_CHECK int placement_count_chunk(int fd, uint64_t size, uint64_t chunk,
 				     struct placement_tally *tally);
 

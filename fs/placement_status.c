@@ -197,6 +197,8 @@ static const char *reason_of(int error)
 {
 	if (error == -EPERM)
 		return "the kernel tells only the owner of the file";
+	if (error == -EACCES)
+		return "this process may not ask where its pages are";
 	return errtext(-error);
 }
 

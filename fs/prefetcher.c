@@ -30,6 +30,9 @@
 /* How often a thread looks whether readers have caught up. */
 #define CATCH_UP_MS 20u
 
+/* How often it looks for what is to be dropped. */
+#define DROP_MS 1000u
+
 /* A job's piece waits so long for what is more urgent. */
 #define TURN_MS 20u
 
@@ -56,6 +59,7 @@ struct prefetcher {
 	uint64_t recent_bytes; /* asked for by people, of late */
 	uint64_t recent_ns;    /* when that was */
 	uint64_t called_off;
+	bool is_given_up; /* what is ahead: nobody reads it */
 	bool stopping;
 
 	atomic_uint_fast64_t ahead_kib; /* of all tensors */
@@ -74,6 +78,7 @@ struct prefetcher {
 const struct prefetcher_cache prefetcher_pagecache = {
 	.count = pagecache_count,
 	.ask = pagecache_ask,
+	.drop = pagecache_drop,
 };
 
 static uint64_t now_ns(void)
@@ -240,14 +245,29 @@ static void remove_ahead(struct prefetcher *p, struct item *item, uint64_t kib)
 	(void)atomic_fetch_sub(&p->ahead_kib, taken);
 }
 
-/* Once readers have stayed away: what is ahead of them is left to the kernel, and what
- * was queued behind that is not wanted either. With the lock held. */
+static void drop_unread(struct prefetcher *p, struct item *item)
+{
+	const struct tensor *t = tensor_of(p, item);
+
+	if (p->setup.drop_unread && atomic_load(&item->kib) > 0)
+		p->setup.cache->drop(served_tensor_file(p->setup.served, t), t->offset,
+				     t->nbytes);
+}
+
+/* Once readers have stayed away: what is ahead of them is left to the kernel or dropped,
+ * and what was queued behind that is not wanted either. With the lock held, which is
+ * given up meanwhile. */
 static void write_off(struct prefetcher *p)
 {
+	p->is_given_up = false;
 	call_off(p, PREFETCH_WANTED);
 	call_off(p, PREFETCH_PREDICTED);
-	for (uint32_t i = 0; i < p->tensor_count; i++)
+	unlock(p);
+	for (uint32_t i = 0; i < p->tensor_count; i++) {
+		drop_unread(p, &p->items[i]);
 		remove_ahead(p, &p->items[i], UINT32_MAX);
+	}
+	lock(p);
 }
 
 static bool is_stalled(const struct prefetcher *p)
@@ -338,14 +358,17 @@ static void wait_ms(struct prefetcher *p, unsigned int ms)
  * up: they are not to take the time to say so. */
 static void wait_for_work(struct prefetcher *p)
 {
-	if (!p->queues[PREFETCH_WANTED] && !p->queues[PREFETCH_PREDICTED]) {
-		(void)pthread_cond_wait(&p->wake, &p->lock);
-		return;
-	}
-	if (is_stalled(p))
+	bool is_queued = p->queues[PREFETCH_WANTED] || p->queues[PREFETCH_PREDICTED];
+	bool may_drop = p->setup.drop_unread && atomic_load(&p->ahead_kib) > 0;
+
+	if (is_stalled(p) && (is_queued || may_drop || p->is_given_up))
 		write_off(p);
-	else
+	else if (is_queued)
 		wait_ms(p, CATCH_UP_MS);
+	else if (may_drop)
+		wait_ms(p, DROP_MS);
+	else
+		(void)pthread_cond_wait(&p->wake, &p->lock);
 }
 
 static void *run(void *argument)
@@ -389,8 +412,10 @@ static bool has_room(struct prefetcher *p, enum prefetch_priority priority,
 	uint64_t now = now_ns();
 
 	if (priority != PREFETCH_ASKED) {
-		if (is_far_ahead(p) && is_stalled(p))
-			write_off(p);
+		/* Who asks again later finds room. */
+		p->is_given_up = is_far_ahead(p) && is_stalled(p);
+		if (p->is_given_up)
+			(void)pthread_cond_broadcast(&p->wake);
 		return !is_far_ahead(p);
 	}
 	if (now - p->recent_ns > RECENT_NS)

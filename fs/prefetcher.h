@@ -41,6 +41,7 @@ struct prefetcher_cache {
 	int (*count)(const struct source_file *file, uint64_t from, uint64_t len,
 		     uint64_t *bytes);
 	void (*ask)(const struct source_file *file, uint64_t from, uint64_t len);
+	void (*drop)(const struct source_file *file, uint64_t from, uint64_t len);
 };
 
 extern const struct prefetcher_cache prefetcher_pagecache;
@@ -52,6 +53,7 @@ struct prefetcher_setup {
 	const struct placement *placement; /* outlives the prefetcher; NULL is fine */
 	uint64_t ahead_max; /* bytes that may be ahead of their readers; less where half
 			       of the memory that is spare is less */
+	bool drop_unread;   /* what nobody has come to read does not stay cached */
 };
 
 /* Opens what tells how much memory there is; before the sandbox. `setup` is copied,

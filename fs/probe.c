@@ -16,6 +16,7 @@
 #include "channel.h"
 #include "hugetmpfs.h"
 #include "passthrough.h"
+#include "placement.h"
 #include "util/errtext.h"
 #include "util/jsonw.h"
 #include "weightfs.h"
@@ -260,6 +261,21 @@ static void try_seccomp(struct outcome *outcome)
 		fail(outcome, "seccomp(2)", errno);
 }
 
+/* Whether memory can be placed; not whether there is more than one node. */
+static void try_numa(struct outcome *outcome)
+{
+	int error;
+
+	(void)placement_allowed(&error);
+	*outcome = (struct outcome){ .ok = error == 0 };
+	if (error == -EPERM)
+		(void)snprintf(outcome->reason, REFUSAL_MAX,
+			       "a seccomp filter, as containers have it, forbids to "
+			       "place memory");
+	else if (error < 0)
+		fail(outcome, "get_mempolicy(2)", -error);
+}
+
 /* ---- As JSON ---- */
 
 static void write_outcome(struct jsonw *w, const char *name,
@@ -332,6 +348,8 @@ int probe_write(struct strbuf *out)
 	jsonw_u64(&w, abi > 0 ? (uint64_t)abi : 0);
 	try_seccomp(&other);
 	write_outcome(&w, "seccomp", &other);
+	try_numa(&other);
+	write_outcome(&w, "numa", &other);
 	jsonw_end_object(&w);
 	strbuf_add_char(out, '\n');
 	return out->err;

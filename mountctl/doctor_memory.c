@@ -189,10 +189,15 @@ static void find_numa(const struct machine *m, struct finding *f)
 	if (machine_read_line(m, "/sys/devices/system/node/online", online,
 			      sizeof(online)) < 0)
 		FOUND(f, "one node (the kernel has no NUMA)");
-	else if (strpbrk(online, ",-"))
+	else if (!strpbrk(online, ",-"))
+		FOUND(f, "one node");
+	else if (machine_probed(m, "numa", f))
 		FOUND(f, "nodes %s", online);
 	else
-		FOUND(f, "one node");
+		finding_set(f, MARK_HINT,
+			    "models cannot be put on chosen nodes: they come to lie "
+			    "where threads happen to run",
+			    machine_remedy(f));
 }
 
 const struct check check_numa = {

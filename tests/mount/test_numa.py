@@ -1,8 +1,10 @@
 """Placing memory on NUMA nodes, as far as a machine with one node can show it. What lies where on
 machines with several is shown by tests/numa."""
+import errno
 import json
 import mmap
 import os
+import platform
 import random
 import re
 import socket
@@ -169,6 +171,52 @@ def test_every_member_is_documented(mount, source):
         mounted = mount(source, option)
         found |= set(ctl_json("status", mounted.path, "--numa")["numa"])
     assert found <= documented and documented - found <= {"reason", "origin"}
+
+
+GET_MEMPOLICY, MOVE_PAGES = {"x86_64": (239, 279), "aarch64": (236, 239)}.get(
+    platform.machine(), (None, None))
+
+
+def mount_where(source, point, forbidden, *options):
+    """A mount that a container's filter keeps from a system call."""
+    if forbidden is None:
+        pytest.skip("the number of the system call is not known on this machine")
+    if os.getuid() != 0:
+        pytest.skip("a filter without a change of privileges takes root")
+    point.mkdir()
+    done = subprocess.run([mounting.WEIGHTFS, source, point, "-o", ",".join(options)], text=True,
+                          capture_output=True, check=False, timeout=mounting.START_S,
+                          preexec_fn=lambda: mounting.forbid(forbidden, errno.EPERM))
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_a_container_that_forbids_to_place_memory_is_told(source, tmp_path):
+    point = tmp_path / "mnt"
+    said = mount_where(source, point, GET_MEMPOLICY, "numa=interleave")
+    try:
+        reason = "this process may not place its memory"
+        assert said == f"weightfs: warning: {point}: option numa=interleave has no effect: {reason}\n"
+        found = ctl_json("status", point)["numa"]
+        assert not found["effective"] and found["reason"] == reason
+        assert ctl_json("place", point, "*", "--node", "0")["state"] == "done"
+        assert (point / "tensors/b/large").read_bytes() == data_of("b.large")
+    finally:
+        assert mounting.umount(point) == 0
+
+
+def test_a_container_that_forbids_to_ask_for_pages_is_told(source, tmp_path):
+    point = tmp_path / "mnt"
+    mount_where(source, point, MOVE_PAGES, "backing=stream")
+    try:
+        assert (point / "tensors/b/large").read_bytes() == data_of("b.large")
+        reason = "this process may not ask where its pages are"
+        assert ctl_json("status", point, "--numa")["numa"]["pages"]["source_cache"] == {
+            "reason": reason}
+        assert f"where the page cache of the source lies: {reason}" \
+            in ctl("status", point, "--numa").stdout
+    finally:
+        assert mounting.umount(point) == 0
 
 
 # ---- rules ----

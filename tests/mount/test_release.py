@@ -139,3 +139,17 @@ def test_after_the_last_use_the_source_is_gone_with_source_cache_drop(mount, res
     for name in SIZES:
         map_all(mounted.tensor(name)).close()
     assert source_is_gone(source), pagecache.share(source)
+
+
+def test_what_was_predicted_in_vain_does_not_stay_with_source_cache_drop(mount, tmp_path):
+    path = tmp_path / "layers.safetensors"
+    size = 20 * MIB
+    path.write_bytes(writers.safetensors([(f"layers.{i}", "U8", [size], os.urandom(size))
+                                          for i in range(6)]))
+    pagecache.empty(path)
+    mounted = mount(path, "backing=stream", "source_cache=drop")
+    for i in range(2):
+        mounted.tensor(f"layers.{i}").read_bytes()
+    begin = mounted.tensors()["layers.4"]["offset"]
+    assert mounting.wait_for(lambda: pagecache.share(path, begin) > 0.5)
+    assert mounting.wait_for(lambda: pagecache.share(path) < 0.02, 30), pagecache.share(path)

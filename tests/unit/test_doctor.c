@@ -339,8 +339,20 @@ START_TEST(nodes_are_counted_by_what_is_online)
 	run(&check_numa);
 	expect(MARK_OK, "one node");
 	put("/sys/devices/system/node/online", "0-1\n");
+	machine.probe = parse("{\"numa\":{\"ok\":true}}");
 	run(&check_numa);
 	expect(MARK_OK, "nodes 0-1");
+}
+END_TEST
+
+START_TEST(nodes_on_which_nothing_can_be_placed_are_a_hint)
+{
+	put("/sys/devices/system/node/online", "0,2\n");
+	machine.probe = parse("{\"numa\":{\"ok\":false,\"reason\":\"a seccomp filter "
+			      "forbids it\"}}");
+	run(&check_numa);
+	expect(MARK_HINT, "a seccomp filter forbids it");
+	expect_advice("let the container's seccomp profile allow it");
 }
 END_TEST
 
@@ -416,6 +428,7 @@ static TCase *memory_case(void)
 	tcase_add_test(tcase, memory_is_not_promised_where_nothing_can_be_resident);
 	tcase_add_test(tcase, pressure_may_be_absent);
 	tcase_add_test(tcase, nodes_are_counted_by_what_is_online);
+	tcase_add_test(tcase, nodes_on_which_nothing_can_be_placed_are_a_hint);
 	tcase_add_test(tcase, slow_cores_of_a_virtual_machine_are_a_hint);
 	tcase_add_test(tcase, huge_pages_tell_no_tmpfs_from_small_pages);
 	tcase_add_test(tcase, io_uring_that_is_switched_off_has_its_setting_named);

@@ -1,12 +1,14 @@
 /* What the page cache has of a file, on the file system that the tests run on. */
 #include <errno.h>
 #include <fcntl.h>
+#include <seccomp.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
 #include "model_dir.h"
 #include "pagecache.h"
 #include "unit.h"
+#include "util/cachestat.h"
 
 #define PAGES 600u
 
@@ -129,6 +131,52 @@ START_TEST(what_the_own_mapping_touched_is_dropped_as_well)
 }
 END_TEST
 
+/* In the process of this test alone. */
+static void forbid_cachestat(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
+	ck_assert_ptr_nonnull(filter);
+	ck_assert_int_eq(
+		seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SYS_cachestat, 0), 0);
+	ck_assert_int_eq(seccomp_load(filter), 0);
+	seccomp_release(filter);
+}
+
+START_TEST(without_cachestat_the_mapping_tells)
+{
+	struct cachestat stat;
+
+	if (!can_be_tested())
+		return;
+	forbid_cachestat();
+	ck_assert_int_eq(cachestat_range(file.fd, 0, page, &stat), -1);
+	ck_assert_uint_eq(cached(0, file.size), 0);
+	ck_assert_int_eq(pagecache_wait(&file, 0, file.size), 0);
+	ck_assert_uint_eq(cached(0, file.size), file.size);
+	ck_assert_uint_eq(cached(7, 1), 1);
+	pagecache_drop(&file, 512 * page, 64 * page);
+	ck_assert_uint_eq(cached(512 * page, 64 * page), 0);
+	ck_assert_uint_ge(cached(0, 512 * page), 500 * page);
+}
+END_TEST
+
+/* To others than the owner it says that all is there. */
+START_TEST(without_cachestat_others_are_told_nothing)
+{
+	uint64_t bytes;
+
+	if (geteuid() != 0) {
+		(void)printf("page cache: not tested here: needs root\n");
+		return;
+	}
+	forbid_cachestat();
+	ck_assert_int_eq(fchown(file.fd, 65534, 65534), 0);
+	ck_assert_int_eq(pagecache_count(&file, 0, file.size, &bytes), -ENOSYS);
+	ck_assert_uint_eq(bytes, 0);
+}
+END_TEST
+
 START_TEST(a_page_is_there_or_not)
 {
 	if (!can_be_tested())
@@ -168,6 +216,8 @@ static TCase *pagecache_case(void)
 	tcase_add_test(t, a_range_counts_no_more_than_its_bytes);
 	tcase_add_test(t, only_whole_pages_are_dropped);
 	tcase_add_test(t, what_the_own_mapping_touched_is_dropped_as_well);
+	tcase_add_test(t, without_cachestat_the_mapping_tells);
+	tcase_add_test(t, without_cachestat_others_are_told_nothing);
 	tcase_add_test(t, a_page_is_there_or_not);
 	tcase_add_test(t, a_file_that_was_cut_cannot_be_read);
 	tcase_add_test(t, a_descriptor_that_cannot_be_asked_gives_an_error);

@@ -78,7 +78,17 @@ static void fake_ask(const struct source_file *file, uint64_t from, uint64_t len
 	(void)pthread_mutex_unlock(&kernel.lock);
 }
 
-static const struct prefetcher_cache fake_cache = { .count = fake_count,
+static void fake_drop(const struct source_file *file, uint64_t from, uint64_t len)
+{
+	(void)file;
+	ck_assert_uint_eq(len, NBYTES);
+	(void)pthread_mutex_lock(&kernel.lock);
+	memset(kernel.cached[(from - begin_of(0)) / NBYTES], false, PIECES);
+	(void)pthread_mutex_unlock(&kernel.lock);
+}
+
+static const struct prefetcher_cache fake_cache = { .drop = fake_drop,
+						    .count = fake_count,
 						    .ask = fake_ask };
 
 /* The bytes of tensors are a hole: nobody reads them. */
@@ -101,13 +111,16 @@ static void write_model(void)
 	strbuf_fini(&json);
 }
 
+static bool drop_unread;
+
 static void make_prefetcher(uint64_t ahead_max)
 {
 	struct memory_roots roots = memory_files_roots();
 	const struct prefetcher_setup setup = { .served = served,
 						.roots = &roots,
 						.cache = &fake_cache,
-						.ahead_max = ahead_max };
+						.ahead_max = ahead_max,
+						.drop_unread = drop_unread };
 
 	ck_assert_int_eq(prefetcher_new(&setup, &prefetcher), 0);
 }
@@ -123,6 +136,7 @@ static void set_up(void)
 		served_load(model_dir_path("m.safetensors"), NULL, &served, &diag), 0);
 	memset(kernel.cached, 0, sizeof(kernel.cached));
 	kernel.asked_count = 0;
+	drop_unread = false;
 	kernel.is_held = false;
 	kernel.is_slow = false;
 	kernel.count_error = 0;
@@ -379,6 +393,23 @@ START_TEST(what_is_queued_behind_readers_that_stay_away_is_called_off)
 }
 END_TEST
 
+START_TEST(what_nobody_reads_is_dropped_where_nothing_is_to_stay)
+{
+	drop_unread = true;
+	make_prefetcher(GIB);
+	start(2);
+	ask(0, PREFETCH_PREDICTED);
+	ask(1, PREFETCH_PREDICTED);
+	wait_for_pieces(2 * PIECES);
+	prefetcher_note_use(prefetcher, 1, NBYTES);
+	for (unsigned int i = 0; i < 20000 && summary().ahead > 0; i++)
+		wait_a_moment();
+	ck_assert(!kernel.cached[0][0]);
+	/* That is for whoever has read it to drop. */
+	ck_assert(kernel.cached[1][0]);
+}
+END_TEST
+
 /* Looks are a moment apart. */
 static void let_it_look(void)
 {
@@ -539,6 +570,7 @@ static TCase *prefetcher_case(void)
 	tcase_add_test(t, what_the_kernel_gave_up_and_is_brought_in_again_counts_once);
 	tcase_add_test(t, what_nobody_reads_for_long_is_written_off);
 	tcase_add_test(t, what_is_queued_behind_readers_that_stay_away_is_called_off);
+	tcase_add_test(t, what_nobody_reads_is_dropped_where_nothing_is_to_stay);
 	tcase_add_test(t, while_memory_is_short_nothing_is_brought_in_ahead);
 	tcase_add_test(t, what_is_queued_when_memory_runs_short_is_called_off);
 	tcase_add_test(t, people_may_ask_for_what_fits_the_memory_in_all);
