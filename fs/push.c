@@ -15,7 +15,7 @@
 /* How often the thread looks at a reader: what may be ahead of it takes longer. Without
  * news it waits to be woken, or for a reader to have been away for too long. */
 #define MOMENT_MS  1
-#define DORMANT_MS 250
+#define DORMANT_MS 50
 
 static uint64_t readahead_of(const struct push *p)
 {
@@ -65,7 +65,9 @@ int push_ask(struct push *push, struct node node)
 		return -ENOTSUP;
 	(void)pthread_mutex_lock(&push->lock);
 	if (push->asked_count < PUSH_ASKED_MAX) {
-		push->asked[push->asked_count++] = node;
+		push->asked[(push->first_asked + push->asked_count) % PUSH_ASKED_MAX] =
+			node;
+		push->asked_count++;
 		r = 0;
 	}
 	(void)pthread_mutex_unlock(&push->lock);
@@ -76,18 +78,29 @@ int push_ask(struct push *push, struct node node)
 
 /* ---- The thread ---- */
 
-static void take_asked(struct push *p)
+/* The one that was asked for first; false where there is none. */
+static bool next_asked(struct push *p, struct node *node)
 {
-	struct node asked[PUSH_ASKED_MAX];
-	unsigned int count;
+	bool found;
 
 	(void)pthread_mutex_lock(&p->lock);
-	count = p->asked_count;
-	memcpy(asked, p->asked, sizeof(asked));
-	p->asked_count = 0;
+	found = p->asked_count > 0;
+	if (found) {
+		*node = p->asked[p->first_asked];
+		p->first_asked = (p->first_asked + 1) % PUSH_ASKED_MAX;
+		p->asked_count--;
+	}
 	(void)pthread_mutex_unlock(&p->lock);
-	for (unsigned int i = 0; i < count; i++)
-		push_expect(p, asked[i]);
+	return found;
+}
+
+/* The rest waits until some of these were read, or have not been for too long. */
+static void take_asked(struct push *p)
+{
+	struct node node;
+
+	while (push_can_expect(p) && next_asked(p, &node))
+		push_expect(p, node);
 }
 
 static enum push_turn take_turns(struct push *p, bool awaited)

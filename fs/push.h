@@ -52,10 +52,9 @@ void push_free(struct push *push);
  * allocation; a system call when the thread sleeps and has to be woken. Any thread. */
 void push_note_read(struct push *push, struct node node, uint64_t offset, uint64_t size);
 
-/* A file will be read soon, from its beginning, and needs no run to be believed. Where
- * the kernel reads little ahead it is pushed before it is read. 0; -ENOSPC: too many wait
- * to be looked at; -ENOTSUP: it is not pushed to. Not from a thread that answers
- * requests. */
+/* A file will be read soon, from its beginning: it needs no run to be believed, and is
+ * pushed before it is read as far as the source is cached. 0; -ENOSPC: too many were
+ * asked for; -ENOTSUP: it is not pushed to. Not from a thread that answers requests. */
 MUST_CHECK int push_ask(struct push *push, struct node node);
 
 struct push_summary {

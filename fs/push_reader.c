@@ -26,7 +26,8 @@
 #define HOLE_EACH (16 * MIB)
 #define HOLE      PAGE
 
-/* Ahead of one reader, and of all together, as far as holes tell. */
+/* Ahead of one reader, and of all readers together, as far as holes tell; or of those and
+ * who is expected. */
 #define MOST_WINDOW (64 * MIB)
 #define MOST_AHEAD  (256 * MIB)
 
@@ -51,8 +52,8 @@
 #define PATIENCE_NS          ((uint64_t)2000000000)
 #define EXPECTED_PATIENCE_NS ((uint64_t)30000000000)
 
-/* Where the kernel reads less ahead, what is predicted is pushed before it is read. */
-#define LITTLE_READAHEAD (1 * MIB)
+/* Files that are expected to be read, of READERS_MAX. */
+#define EXPECTED_MAX (READERS_MAX / 2)
 
 /* Where a reader came forward so recently it is looked at again in a moment. */
 #define RECENT_NS ((uint64_t)50000000)
@@ -176,31 +177,57 @@ static int store(struct push *p, struct lane *lane, uint64_t len)
 	return 0;
 }
 
-/* Up to the next hole. 0 or a negative errno. */
+/* Whether a store would not wait for the disk. Where the kernel does not tell, it may. */
+static bool is_cached(const struct lane *lane, uint64_t len)
+{
+	uint64_t from = lane->place.start + lane->pushed - lane->place.header_len;
+	uint64_t cached;
+
+	return pagecache_count(lane->place.file, from, len, &cached) < 0 || cached >= len;
+}
+
+/* Up to the next hole. 0, -EAGAIN where the source is not there yet, or another negative
+ * errno. */
 static int store_step(struct push *p, struct lane *lane, uint64_t limit)
 {
 	uint64_t into = lane->pushed % HOLE_EACH;
+	uint64_t len;
 
 	if (into < HOLE) {
 		lane->pushed += HOLE - into;
 		return 0;
 	}
-	return store(p, lane,
-		     smaller(smaller(STEP, limit - lane->pushed), HOLE_EACH - into));
+	len = smaller(smaller(STEP, limit - lane->pushed), HOLE_EACH - into);
+	return is_cached(lane, len) ? store(p, lane, len) : -EAGAIN;
 }
 
 /* ---- One reader ---- */
 
-/* A reader leaves. What it has not used is lost, and makes others less credible. */
+/* Whether it is expected, and has not come. */
+static bool is_awaited(const struct lane *lane)
+{
+	return lane->expected && lane->known == 0;
+}
+
+/* Who has left most of it unused makes others less credible. Predictions are judged by
+ * who makes them. */
+static void judge(struct push *p, const struct lane *lane, uint64_t unused)
+{
+	if (lane->stored == 0 || is_awaited(lane))
+		return;
+	if (unused > lane->stored / 2)
+		p->doubt += p->doubt < MOST_DOUBT;
+	else
+		p->doubt -= p->doubt > 0;
+}
+
+/* A reader leaves: at the end of the file it has used all. */
 static void leave(struct push *p, struct lane *lane, bool finished)
 {
 	uint64_t rest = lane->stored - lane->used;
 
 	add(finished ? &p->used_bytes : &p->unused_bytes, rest);
-	if (lane->stored > 0 && !finished && rest > lane->stored / 2)
-		p->doubt += p->doubt < MOST_DOUBT;
-	else if (lane->stored > 0)
-		p->doubt -= p->doubt > 0;
+	judge(p, lane, finished ? 0 : rest);
 	*lane = (struct lane){ .ino = 0 };
 }
 
@@ -232,14 +259,18 @@ static void follow(struct push *p, struct lane *lane, uint64_t next)
 		predict_note_read(p->fs->predict, lane->node, used);
 }
 
-/* What was pushed, and not reached as far as is known. */
-static uint64_t bytes_ahead(const struct push *p)
+/* What was pushed, and not reached as far as is known. Who is only expected must not take
+ * the room of who reads. */
+static uint64_t bytes_ahead(const struct push *p, bool with_awaited)
 {
 	uint64_t sum = 0;
 
-	for (unsigned int i = 0; i < READERS_MAX; i++)
-		if (p->lanes[i].pushed > p->lanes[i].known)
-			sum += p->lanes[i].pushed - p->lanes[i].known;
+	for (unsigned int i = 0; i < READERS_MAX; i++) {
+		const struct lane *lane = &p->lanes[i];
+
+		if (lane->pushed > lane->known && (with_awaited || !is_awaited(lane)))
+			sum += lane->pushed - lane->known;
+	}
 	return sum;
 }
 
@@ -268,6 +299,23 @@ static enum push_turn wait_for(const struct lane *lane)
 	return push_now_ns() - lane->news_ns < RECENT_NS ? TURN_WAITS : TURN_DORMANT;
 }
 
+/* What becomes of a reader to whom nothing could be stored. */
+static enum push_turn stop_for(struct push *p, unsigned int slot, int error)
+{
+	struct lane *lane = &p->lanes[slot];
+
+	if (error == -EAGAIN)
+		return wait_for(lane);
+	if (error == -ENOMEM)
+		push_pause(p);
+	/* Nobody has looked it up, or the kernel has forgotten it with its pages. */
+	else if (error == -ENOENT && lane->expected)
+		lane->unknown = true;
+	else
+		drop(p, slot);
+	return TURN_DORMANT;
+}
+
 static enum push_turn push_ahead(struct push *p, unsigned int slot)
 {
 	struct lane *lane = &p->lanes[slot];
@@ -279,21 +327,16 @@ static enum push_turn push_ahead(struct push *p, unsigned int slot)
 	limit = limit_of(lane);
 	until = smaller(lane->pushed + TURN_BYTES, limit);
 	if (lane->unknown || lane->pushed >= limit || push_now_ns() < p->paused_ns ||
-	    bytes_ahead(p) > MOST_AHEAD || !has_memory(p))
+	    bytes_ahead(p, is_awaited(lane)) > MOST_AHEAD || !has_memory(p))
 		return wait_for(lane);
-	advise(lane, limit);
+	/* The prefetcher does so for those that are only expected. */
+	if (!is_awaited(lane))
+		advise(lane, limit);
 	while (r == 0 && lane->pushed < until) {
 		r = store_step(p, lane, until);
 		readers_keep(&p->readers, slot, lane->pushed);
 	}
-	if (r == -ENOMEM)
-		push_pause(p);
-	/* Nobody has looked it up, or the kernel has forgotten it with its pages. */
-	else if (r == -ENOENT && lane->expected)
-		lane->unknown = true;
-	else if (r < 0)
-		drop(p, slot);
-	return r < 0 ? TURN_DORMANT : TURN_STORED;
+	return r < 0 ? stop_for(p, slot, r) : TURN_STORED;
 }
 
 static bool is_random(const struct push *p, struct node node)
@@ -348,10 +391,9 @@ static bool meet(struct push *p, unsigned int slot)
 
 static bool has_left(const struct lane *lane)
 {
-	bool awaited = lane->expected && lane->known == 0;
+	uint64_t patience_ns = is_awaited(lane) ? EXPECTED_PATIENCE_NS : PATIENCE_NS;
 
-	return push_now_ns() - lane->news_ns >
-	       (awaited ? EXPECTED_PATIENCE_NS : PATIENCE_NS);
+	return push_now_ns() - lane->news_ns > patience_ns;
 }
 
 /* Who waits goes before who is only expected. */
@@ -370,30 +412,18 @@ enum push_turn push_take_turn(struct push *p, unsigned int slot, bool awaited)
 		drop(p, slot);
 		return TURN_NOTHING;
 	}
-	if ((lane->known == 0) != awaited)
-		return TURN_DORMANT;
-	if (awaited && readahead_of(p) >= LITTLE_READAHEAD)
+	if (is_awaited(lane) != awaited)
 		return TURN_DORMANT;
 	return push_ahead(p, slot);
 }
 
-/* The one that has been expected for longest makes room. */
-static void limit_expected(struct push *p)
+bool push_can_expect(const struct push *p)
 {
-	unsigned int oldest = 0;
 	unsigned int count = 0;
 
-	for (unsigned int i = 0; i < READERS_MAX; i++) {
-		const struct lane *lane = &p->lanes[i];
-
-		if (lane->ino == 0 || lane->known > 0)
-			continue;
-		if (count == 0 || lane->news_ns < p->lanes[oldest].news_ns)
-			oldest = i;
-		count++;
-	}
-	if (count >= PUSH_EXPECTED_MAX)
-		drop(p, oldest);
+	for (unsigned int i = 0; i < READERS_MAX; i++)
+		count += is_awaited(&p->lanes[i]);
+	return count < EXPECTED_MAX;
 }
 
 void push_expect(struct push *p, struct node node)
@@ -401,7 +431,6 @@ void push_expect(struct push *p, struct node node)
 	struct reader_run run = { .ino = layout_ino(node) };
 	int slot;
 
-	limit_expected(p);
 	slot = readers_expect(&p->readers, run.ino);
 	if (slot < 0 || p->lanes[slot].ino != 0)
 		return;

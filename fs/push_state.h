@@ -21,9 +21,8 @@
 #define PUSH_MEMORY_EACH (64 * PUSH_MIB)
 #define PUSH_PAUSE_NS    ((uint64_t)1000000000)
 
-/* Files that are expected to be read, of READERS_MAX; so many wait to be looked at. */
-#define PUSH_EXPECTED_MAX (READERS_MAX / 2)
-#define PUSH_ASKED_MAX    PUSH_EXPECTED_MAX
+/* Files that were asked for and have no slot yet. */
+#define PUSH_ASKED_MAX 64u
 
 /* What the thread knows of the reader in a slot of the table. */
 struct lane {
@@ -58,8 +57,9 @@ struct push {
 	atomic_bool asleep; /* the next READ of a reader that matters wakes the thread */
 	atomic_bool halted;
 
-	pthread_mutex_t lock; /* protects the next two */
-	struct node asked[PUSH_ASKED_MAX];
+	pthread_mutex_t lock;              /* protects the next three */
+	struct node asked[PUSH_ASKED_MAX]; /* a ring */
+	unsigned int first_asked;
 	unsigned int asked_count;
 
 	/* Only the thread has these. */
@@ -101,6 +101,9 @@ uint64_t push_evidence(const struct push *push);
 /* Does for the reader in a slot what is to be done next. `awaited`: if it is only
  * expected; else if it reads. */
 enum push_turn push_take_turn(struct push *push, unsigned int slot, bool awaited);
+
+/* Whether there is a slot for another file that will be read. */
+bool push_can_expect(const struct push *push);
 
 /* A file that will be read gets a slot; its run needs no evidence. */
 void push_expect(struct push *push, struct node node);

@@ -160,6 +160,56 @@ def test_a_random_reader_while_pages_are_pushed_gets_the_right_bytes(streamed, d
     assert np.array_equal(found, data["large"])
 
 
+# ---- What is predicted ----
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory):
+    path = tmp_path_factory.mktemp("layers") / "model.safetensors"
+    block = np.random.default_rng(99).integers(0, 256, 16 * MIB, np.uint8)
+    path.write_bytes(writers.safetensors(
+        [(f"layers.{i}.w", "U8", [len(block)], np.roll(block, i).tobytes()) for i in range(10)]))
+    yield path, block
+    path.unlink()
+
+
+def walk(mounted, block):
+    """Reads the layers in order, with time to prepare the next; how many READs each took."""
+    reads = [status(mounted)["reads"]["count"]]
+    for i in range(10):
+        assert np.array_equal(mapped(mounted / f"tensors/layers/{i}/w"), np.roll(block, i)), i
+        time.sleep(0.5 if mounting.SANITIZED else 0.1)
+        reads.append(status(mounted)["reads"]["count"])
+    return np.diff(reads)
+
+
+@pytest.mark.parametrize("readahead", ["128K", "4M"])
+def test_predicted_tensors_are_there_before_they_are_read(mount, layers, readahead):
+    source, block = layers
+    mounted = mount(source, "backing=stream", f"readahead={readahead}")
+    for folder, _, names in os.walk(mounted / "tensors"):
+        for name in names:
+            os.stat(os.path.join(folder, name))
+    reads = walk(mounted, block)
+    # The first page and the last one tell that it is read; others may have come by the kernel's read-ahead.
+    assert np.median(reads[5:]) <= 4, reads
+    assert push(mounted)["used_bytes"] > 4 * 16 * MIB
+
+
+def test_predicted_tensors_that_nobody_has_looked_up_are_left_alone(mount, layers):
+    source, block = layers
+    mounted = mount(source, "backing=stream", "readahead=128K")
+    assert walk(mounted, block).sum() > 0
+    assert push(mounted)["unused_bytes"] == 0
+
+
+def test_predicted_tensors_are_not_pushed_when_it_is_off(mount, layers):
+    source, block = layers
+    mounted = mount(source, "backing=stream", "push=off")
+    assert walk(mounted, block).sum() >= 10 * 16 * 2
+    assert push(mounted)["pushed_bytes"] == 0
+
+
 # ---- When nothing is pushed ----
 
 
