@@ -52,7 +52,7 @@ static int load_file(struct served *served, uint32_t file_index, struct diag *di
 {
 	const struct source_file *file = &served->source->files[file_index];
 	struct reader reader;
-	uint16_t shard;
+	uint16_t shard = 0;
 	int r;
 
 	r = add_shard(served, file_index, &shard, diag);
@@ -218,25 +218,34 @@ static void warn_of_surplus(struct model *model, const struct surplus *surplus)
 	}
 }
 
-static int note_surplus(struct served *served, const struct shard_index *index,
-			struct diag *diag)
+/* All tensors of the index are in the model. */
+static void mark_named(const struct model *model, const struct shard_index *index,
+		       bool *named)
 {
-	struct model *model = served->model;
-	CLEANUP(free_ptr) bool *named = calloc(model_tensor_count(model), sizeof(*named));
-	CLEANUP(free_ptr)
-	struct surplus *surplus = calloc(model_shard_count(model), sizeof(*surplus));
-
-	if (!named || !surplus)
-		return fail_memory(diag);
 	for (size_t i = 0; i < index->tensor_count; i++) {
 		const struct shard_index_tensor *t = &index->tensors[i];
 
 		named[model_tensor_index(model, model_find_tensor(model, t->name,
 								  t->name_len))] = true;
 	}
-	find_surplus(model, named, surplus);
-	warn_of_surplus(model, surplus);
-	return 0;
+}
+
+static int note_surplus(struct model *model, const struct shard_index *index,
+			struct diag *diag)
+{
+	bool *named = calloc(model_tensor_count(model), sizeof(*named));
+	struct surplus *surplus = calloc(model_shard_count(model), sizeof(*surplus));
+	int r = -ENOMEM;
+
+	if (named && surplus) {
+		mark_named(model, index, named);
+		find_surplus(model, named, surplus);
+		warn_of_surplus(model, surplus);
+		r = 0;
+	}
+	free(surplus);
+	free(named);
+	return r < 0 ? fail_memory(diag) : 0;
 }
 
 static int check_index(struct served *served, const struct shard_index *index,
@@ -249,7 +258,7 @@ static int check_index(struct served *served, const struct shard_index *index,
 			return r;
 	}
 	if (model_tensor_count(served->model) > index->tensor_count)
-		return note_surplus(served, index, diag);
+		return note_surplus(served->model, index, diag);
 	return 0;
 }
 
@@ -286,6 +295,7 @@ static int load_named(struct served *served, const struct shard_index *index,
 		if (r < 0)
 			return r;
 	}
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): set by find_format(). */
 	if (model_new(served->format->name, &served->model) < 0)
 		return fail_memory(diag);
 	model_reserve(served->model, index->tensor_count);
@@ -394,13 +404,10 @@ static int load_set(struct served *served, const char *set,
 
 static int load_numbered(struct served *served, uint32_t file_index, struct diag *diag)
 {
-	/* Files may move when others are added. */
-	CLEANUP(free_ptr) char *set = strdup(served->source->files[file_index].name);
+	const char *set = served->source->files[file_index].name;
 	struct shard_name number;
 	int r;
 
-	if (!set)
-		return fail_memory(diag);
 	if (!shard_name_parse(set, &number))
 		return diag_fail(diag, -EINVAL, "%s: has no number in its name", set);
 	if (model_new(served->format->name, &served->model) < 0)

@@ -486,8 +486,8 @@ static int check_place(const struct source *s, const char *path, struct diag *di
 int source_need_file(struct source *s, const char *name, uint32_t *index,
 		     struct diag *diag)
 {
-	CLEANUP(free_ptr) char *path = NULL;
 	struct stat st = { 0 };
+	char *path;
 	int fd;
 	int r;
 
@@ -504,10 +504,10 @@ int source_need_file(struct source *s, const char *name, uint32_t *index,
 	r = check_place(s, path, diag);
 	if (r < 0) {
 		(void)close(fd);
+		free(path);
 		return r;
 	}
 	r = add_file(s, fd, strdup(name), path, &st, diag);
-	path = NULL; /* the source's now */
 	if (r == 0)
 		*index = s->file_count - 1;
 	return r;

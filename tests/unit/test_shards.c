@@ -56,8 +56,13 @@ static void write_shards(const char *dir)
 static void write_part(const char *path, const char *names, int number, int count,
 		       int tensors)
 {
-	struct strbuf f = file(strlen(names), (uint64_t)((number >= 0) + (count >= 0) +
-							 (tensors >= 0) + 1));
+	uint64_t keys = 1;
+	struct strbuf f;
+
+	keys += number >= 0 ? 1 : 0;
+	keys += count >= 0 ? 1 : 0;
+	keys += tensors >= 0 ? 1 : 0;
+	f = file(strlen(names), keys);
 
 	put_key(&f, "general.name", STRING);
 	put_string(&f, "split");
