@@ -166,6 +166,17 @@ def test_private_memory(mounted, model):
     assert used / count < BYTES_PER_TENSOR
 
 
+def test_trees_of_memory_nodes_take_no_memory(mount, giant):
+    path, tensors = giant
+    mounted = mount(path, "numa=mirror")
+    shell(f"find '{mounted.path}/tensors' -type f | wc -l")
+    before = private_bytes(mounted.pid)
+    shell(f"find '{mounted.path}/node0/tensors' -type f | wc -l")
+    grown = private_bytes(mounted.pid) - before
+    print(f"\n      private memory: {before / 1e6:.1f} MB, {grown / 1e6:+.1f} MB", end="")
+    assert before / len(tensors) < BYTES_PER_TENSOR and grown < 1e6
+
+
 def test_model_json_is_right(mounted, model):
     _, tensors = model
     shown = mounted.model()
