@@ -177,20 +177,17 @@ def random_walk(bench, piece, seed, options, row=None):
     return seconds, samples
 
 
-def backed_off_after(seconds, samples):
-    """Seconds from the first sample with a prediction to the first that backs off; up to the end
-    of the loader if none does. None where nothing was predicted."""
-    begun = next((at for at, prediction in samples if prediction["predicted"] > 0), None)
-    if begun is None:
-        return None
-    return next((at for at, prediction in samples if prediction["backing_off"]), seconds) - begun
+def first(samples, holds):
+    return next((at for at, prediction in samples if holds(prediction)), None)
 
 
 def random_rows(bench, rounds, names, piece):
-    """The same order on both sides of a round, another one in each."""
+    """The same order on both sides of a round, another one in each. Backing off counts from the
+    first prediction, up to the end of the loader if it does not come."""
     row = Row(names[0], "s", rounds.target(1.03, at_least=False), "without prediction")
     off_row = Row(names[1], "s", rounds.target(BACK_OFF_S, at_least=False))
     times = []
+    ends = []
 
     def without():
         times.append(random_walk(bench, piece, len(times), OFF)[0])
@@ -198,14 +195,16 @@ def random_rows(bench, rounds, names, piece):
 
     def with_prediction():
         seconds, samples = random_walk(bench, piece, len(times) - 1, (), row)
-        after = backed_off_after(seconds, samples)
-        if after is not None:
-            off_row.candidate.append(after)
+        begun = first(samples, lambda prediction: prediction["predicted"] > 0)
+        if begun is not None:
+            ends.append(first(samples, lambda prediction: prediction["backing_off"]) or seconds)
+        off_row.candidate.append(ends[-1] - begun if begun is not None else 0)
         return seconds
     rounds.compare(row, without, with_prediction)
-    if not off_row.candidate:
-        off_row.reason = "nothing was predicted"
-    elif max(times) < BACK_OFF_S:
+    off_row.note = f"of {len(times)} loaders {len(ends)} had something predicted"
+    if ends:
+        off_row.note += f", and it ended {statistics.median(ends):.1f} s after they began"
+    if max(times) < BACK_OFF_S:
         off_row.reason = f"the loader took {max(times):.1f} s only"
     rounds.add(off_row)
 
