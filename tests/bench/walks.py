@@ -77,7 +77,8 @@ class Walk:
                 self.bench.check_cold(mounted)
             start = time.monotonic()
             wait = self.walk(ranges)
-            begun = mounted.stats()["uptime_s"] - (time.monotonic() - start)
+            passed = time.monotonic() - start
+            begun = mounted.stats()["uptime_s"] - passed
             row.note = f"{predicted(mounted)}; begun {1000 * begun:.0f} ms after the mount"
         return wait
 
