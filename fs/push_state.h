@@ -44,11 +44,11 @@ struct lane {
 };
 
 struct push {
+	struct readers readers; /* first, as it is aligned to cache lines */
 	struct weightfs *fs;
 	struct fuse_session *session;
 	struct watch *watch;
 	struct memory *memory;
-	struct readers readers;
 	pthread_t thread;
 	bool started;
 	int stop_event;
