@@ -190,6 +190,7 @@ static int prepare_prediction(struct weightfs *fs)
 		.model = fs->served->model,
 		.readahead_bytes = fs->options.readahead_bytes,
 		.window_max = most_predicted(fs),
+		.opens_are_uses = fs->options.backing == BACKING_RESIDENT,
 		.request = request_predicted,
 		.withdraw = withdraw_predicted,
 		.context = fs,

@@ -13,7 +13,7 @@ LAYERS = 14
 PARTS = ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj", "mlp.down_proj")
 SIZE = 5 * MIB + 8
 
-BACKINGS = ("auto", "stream")
+BACKINGS = ("auto", "stream", "resident")
 
 
 def name_of(layer, part):

@@ -271,6 +271,45 @@ START_TEST(opening_predicted_tensors_for_a_glance_ends_the_run)
 }
 END_TEST
 
+START_TEST(where_opens_are_uses_a_run_begins_without_reads)
+{
+	struct predict_setup setup = { .readahead_bytes = READAHEAD,
+				       .window_max = 256 * MIB,
+				       .request = note_request,
+				       .opens_are_uses = true };
+
+	start_alike(MOST, 32 * MIB, 256 * MIB);
+	predict_free(predict);
+	setup.model = model;
+	ck_assert_int_eq(predict_new(&setup, &predict), 0);
+	for (uint32_t i = 0; i < 5; i++)
+		open_for_a_while(i);
+	expect_asked(4, 8);
+	stop();
+}
+END_TEST
+
+START_TEST(where_opens_are_uses_a_glance_is_none)
+{
+	struct predict_setup setup = { .readahead_bytes = READAHEAD,
+				       .window_max = 8192 * MIB,
+				       .request = note_request,
+				       .opens_are_uses = true };
+
+	start_alike(MOST, 4096 * MIB, 8192 * MIB);
+	predict_free(predict);
+	setup.model = model;
+	ck_assert_int_eq(predict_new(&setup, &predict), 0);
+	for (uint32_t i = 0; i < MOST; i++) {
+		predict_note_open(predict, tensor(i));
+		predict_note_release(predict, tensor(i));
+		predict_drain(predict);
+	}
+	ck_assert_uint_eq(asked_count, 0);
+	stop();
+}
+END_TEST
+
 START_TEST(a_loader_that_jumps_is_soon_left_alone)
 {
 	start_alike(MOST, 32 * MIB, 1024 * MIB);
@@ -349,6 +388,8 @@ static TCase *predict_case(void)
 	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_are_opened_and_closed);
 	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_stay_open);
 	tcase_add_test(t, opening_predicted_tensors_for_a_glance_ends_the_run);
+	tcase_add_test(t, where_opens_are_uses_a_run_begins_without_reads);
+	tcase_add_test(t, where_opens_are_uses_a_glance_is_none);
 	tcase_add_test(t, a_loader_that_jumps_is_soon_left_alone);
 	tcase_add_test(t, two_loaders_that_take_turns_are_two_runs);
 	tcase_add_test(t, what_does_not_fit_is_asked_for_again_later);
