@@ -173,6 +173,7 @@ static void withdraw_predicted(void *context, struct node node)
 
 	if (fs->inodes)
 		inodes_withdraw(fs->inodes, node);
+	prefetcher_withdraw(fs->prefetcher, node.index);
 }
 
 /* What is predicted must leave room for what is in use, and must not evict what was

@@ -6,6 +6,7 @@
 #include "jobs.h"
 #include "pins.h"
 #include "predict.h"
+#include "prefetcher.h"
 #include "pressure.h"
 #include "push.h"
 #include "stats.h"
@@ -200,6 +201,27 @@ static void write_push(const struct weightfs *fs, struct strbuf *out)
 		sums.unused_bytes);
 }
 
+static void write_read_ahead(const struct weightfs *fs, struct strbuf *out)
+{
+	struct prefetcher_summary sums;
+
+	prefetcher_summarise(fs->prefetcher, &sums);
+	add_u64(out,
+		(struct metric){
+			"read_ahead_asked_bytes_total", "counter",
+			"Bytes of the source that the kernel was asked to read." },
+		sums.asked_bytes);
+	add_u64(out,
+		(struct metric){
+			"read_ahead_bytes", "gauge",
+			"Bytes that were read ahead and that nobody came to yet." },
+		sums.ahead);
+	add_u64(out,
+		(struct metric){ "read_ahead_called_off_total", "counter",
+				 "Tensors that were queued and then not read ahead." },
+		sums.called_off);
+}
+
 void metrics_write(const struct weightfs *fs, const struct inodes_summary *all,
 		   double uptime_s, struct strbuf *out)
 {
@@ -209,4 +231,5 @@ void metrics_write(const struct weightfs *fs, const struct inodes_summary *all,
 	write_memory(fs, all, out);
 	write_work(fs, all, out);
 	write_push(fs, out);
+	write_read_ahead(fs, out);
 }

@@ -512,6 +512,24 @@ void prefetcher_note_use(struct prefetcher *p, uint32_t tensor, uint64_t bytes)
 	atomic_store_explicit(&p->read_ns, now_ns(), memory_order_relaxed);
 }
 
+void prefetcher_withdraw(struct prefetcher *p, uint32_t tensor)
+{
+	struct item *item;
+
+	if (!p)
+		return;
+	item = &p->items[tensor];
+	if (atomic_load_explicit(&item->queued, memory_order_relaxed) !=
+	    PREFETCH_PREDICTED + 1)
+		return;
+	lock(p);
+	if (atomic_load(&item->queued) == PREFETCH_PREDICTED + 1) {
+		dequeue(p, item);
+		p->called_off++;
+	}
+	unlock(p);
+}
+
 void prefetcher_forget(struct prefetcher *p, uint32_t tensor)
 {
 	if (!p)

@@ -89,6 +89,9 @@ void prefetcher_ask_piece(struct prefetcher *prefetcher, const struct source_fil
  * wanted. No lock but for that, once a tensor. */
 void prefetcher_note_use(struct prefetcher *prefetcher, uint32_t tensor, uint64_t bytes);
 
+/* Calls off what was only predicted and is queued still. */
+void prefetcher_withdraw(struct prefetcher *prefetcher, uint32_t tensor);
+
 /* Takes a tensor out of the queue; what was asked for comes nevertheless. */
 void prefetcher_forget(struct prefetcher *prefetcher, uint32_t tensor);
 
@@ -97,7 +100,8 @@ struct prefetcher_summary {
 	uint64_t ahead;        /* bytes that were brought in for readers, and not read */
 	uint64_t asked_bytes;  /* since the mount: that were not cached */
 	uint64_t cached_bytes; /* that were, and so were not asked for */
-	uint64_t called_off;   /* tensors: nobody came, or memory was short */
+	uint64_t called_off; /* tensors: nobody came, memory was short, or the prediction
+				was wrong */
 };
 
 void prefetcher_summarise(struct prefetcher *prefetcher,

@@ -133,6 +133,14 @@ def test_a_changed_source_is_not_brought_in(streamed, source):
     assert outcomes(document) == {"changed": 3}
 
 
+def test_metrics_say_what_the_status_says(streamed, source):
+    pagecache.empty(source)
+    ctl("prefetch", streamed.path, "b.*")
+    text = (streamed / ".weightfs/metrics").read_text()
+    asked = re.search(r"^weightfs_read_ahead_asked_bytes_total (\d+)$", text, re.M)
+    assert int(asked[1]) == cache(streamed)["asked_bytes"] > 20 * MIB
+
+
 # ---- rules ----
 
 

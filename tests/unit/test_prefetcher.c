@@ -267,6 +267,22 @@ START_TEST(what_is_opened_or_read_while_it_is_queued_becomes_wanted)
 }
 END_TEST
 
+START_TEST(only_what_was_predicted_is_withdrawn)
+{
+	make_prefetcher(GIB);
+	ask(0, PREFETCH_PREDICTED);
+	ask(1, PREFETCH_ASKED);
+	ask(2, PREFETCH_PREDICTED);
+	prefetcher_note_use(prefetcher, 2, 0);
+	for (uint32_t i = 0; i < TENSORS; i++)
+		prefetcher_withdraw(prefetcher, i);
+	ck_assert_uint_eq(summary().queued[PREFETCH_PREDICTED], 0);
+	ck_assert_uint_eq(summary().queued[PREFETCH_WANTED], 1);
+	ck_assert_uint_eq(queued(), 2);
+	ck_assert_uint_eq(summary().called_off, 1);
+}
+END_TEST
+
 START_TEST(to_ask_again_makes_more_urgent_but_never_less)
 {
 	make_prefetcher(GIB);
@@ -493,6 +509,7 @@ START_TEST(without_a_prefetcher_nothing_happens)
 	ck_assert_int_eq(prefetcher_ask(NULL, 0, PREFETCH_WANTED), -EOPNOTSUPP);
 	prefetcher_note_use(NULL, 0, 1);
 	prefetcher_forget(NULL, 0);
+	prefetcher_withdraw(NULL, 0);
 	prefetcher_ask_piece(NULL, &served->source->files[0], 0, 1);
 	ck_assert_uint_eq(queued(), 0);
 }
@@ -561,6 +578,7 @@ static TCase *prefetcher_case(void)
 	tcase_add_test(t, the_most_urgent_goes_first_and_others_in_their_order);
 	tcase_add_test(t, what_comes_later_and_is_more_urgent_goes_between_two_pieces);
 	tcase_add_test(t, what_is_opened_or_read_while_it_is_queued_becomes_wanted);
+	tcase_add_test(t, only_what_was_predicted_is_withdrawn);
 	tcase_add_test(t, to_ask_again_makes_more_urgent_but_never_less);
 	tcase_add_test(t, what_is_cached_is_not_asked_for);
 	tcase_add_test(t, where_the_kernel_does_not_tell_all_is_asked_for);
