@@ -79,18 +79,22 @@ def source_is_gone(source):
 @pytest.mark.parametrize("command", [("evict",), ("advise", "dontneed")], ids=["evict", "dontneed"])
 def test_source_pages_and_resident_pages_are_gone_within_a_second(resident, source, command):
     mounted = resident()
-    before = shmem()
-    for name in SIZES:
-        mounted.tensor(name).read_bytes()
-    pagecache.fill(source)
     size = sum(SIZES.values())
-    assert shmem() - before > 0.9 * size
-    done = ctl(command[0], mounted.path, "*", *command[1:])
-    assert (done.returncode, done.stderr) == (0, "")
-    # Other programs of the machine have tmpfs files as well.
-    assert mounting.wait_for(lambda: shmem() - before < 0.1 * size, GONE_S), shmem() - before
-    assert source_is_gone(source), pagecache.share(source)
-    assert status(mounted)["resident"]["used"] == 0
+
+    def shmem_follows():
+        before = shmem()
+        for name in SIZES:
+            mounted.tensor(name).read_bytes()
+        pagecache.fill(source)
+        grown = shmem() - before
+        done = ctl(command[0], mounted.path, "*", *command[1:])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert source_is_gone(source), pagecache.share(source)
+        assert status(mounted)["resident"]["used"] == 0
+        return grown > 0.9 * size and \
+            mounting.wait_for(lambda: shmem() - before < 0.1 * size, GONE_S)
+    # Other programs of the machine have files in memory too, but hardly each time.
+    assert shmem_follows() or shmem_follows() or shmem_follows()
 
 
 @pytest.mark.parametrize("options", [["backing=stream"], []], ids=["stream", "auto"])
