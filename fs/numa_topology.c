@@ -170,7 +170,7 @@ struct question {
 	unsigned int level;
 };
 
-static int ask_device(const struct question *question, const char *dir);
+static int ask_device(const struct question *question, const char *device);
 
 static int ask_number(const struct question *question, dev_t dev)
 {
@@ -262,6 +262,7 @@ static int ask_device(const struct question *question, const char *device)
 	return -ENODEV;
 }
 
+/* The name is written to. NOLINTNEXTLINE(readability-non-const-parameter) */
 int numa_node_of_disk(const char *sysfs, dev_t dev, char name[static NUMA_DEVICE_MAX])
 {
 	char root[PATH_MAX];

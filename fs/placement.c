@@ -282,20 +282,43 @@ struct deviation {
 
 static _Thread_local struct deviation thread_deviation;
 
-void placement_enter_tensor(const struct placement *placement, uint32_t tensor)
+static void deviate(const struct placement *placement, struct deviation next)
 {
 	struct deviation *now = &thread_deviation;
-	struct deviation next = { .is_known = true };
 
-	if (!placement_has_nodes(placement))
-		return;
-	next.is_one = placement_rules_find(placement->rules, tensor, &next.policy);
+	next.is_known = true;
 	if (now->is_known && next.is_one == now->is_one &&
 	    next.policy.nodes == now->policy.nodes &&
 	    next.policy.interleave == now->policy.interleave)
 		return;
 	*now = next;
 	(void)set_thread_policy(next.is_one ? next.policy : placement->policy);
+}
+
+void placement_enter_tensor(const struct placement *placement, uint32_t tensor)
+{
+	struct deviation next = { .is_one = false };
+
+	if (!placement_has_nodes(placement))
+		return;
+	next.is_one = placement_rules_find(placement->rules, tensor, &next.policy);
+	deviate(placement, next);
+}
+
+void placement_enter_node(const struct placement *placement, struct node node)
+{
+	struct deviation next = { .is_one = true };
+
+	if (!placement_has_nodes(placement))
+		return;
+	if (placement->setup.choice.mode != PLACEMENT_MIRROR) {
+		placement_enter_tensor(placement, node.kind == NODE_TENSOR
+							  ? node.index
+							  : PLACEMENT_NO_TENSOR);
+		return;
+	}
+	next.policy = placement_policy_of(placement, node);
+	deviate(placement, next);
 }
 
 /* ---- Memory of nodes ---- */
@@ -345,7 +368,7 @@ static uint64_t room_on(const struct placement *p, uint64_t nodes)
 	uint64_t room = 0;
 
 	for (unsigned int i = 0; i < NUMA_MOST_NODES; i++) {
-		struct placement_memory m;
+		struct placement_memory m = { .total = 0 };
 		uint64_t there;
 
 		if (!(nodes & NUMA_NODE(i)) || placement_memory(p, i, &m) < 0)

@@ -102,6 +102,9 @@ void placement_enter_thread(const struct placement *placement);
 #define PLACEMENT_NO_TENSOR UINT32_MAX
 void placement_enter_tensor(const struct placement *placement, uint32_t tensor);
 
+/* The same for a file of the mounted tree: with numa=mirror that of its tree. */
+void placement_enter_node(const struct placement *placement, struct node node);
+
 /*
  * Binds the memory of a tmpfs file that is still empty to the nodes of the node's tensor.
  * Where they have the room, all of it will lie there. Where they have not, or the kernel

@@ -6,6 +6,7 @@
 #include "advice.h"
 #include "channel.h"
 #include "pagecache.h"
+#include "placement.h"
 #include "predict.h"
 #include "prefetcher.h"
 #include "push_state.h"
@@ -329,6 +330,8 @@ static enum push_turn push_ahead(struct push *p, unsigned int slot)
 	if (lane->unknown || lane->pushed >= limit || push_now_ns() < p->paused_ns ||
 	    bytes_ahead(p, is_awaited(lane)) > MOST_AHEAD || !has_memory(p))
 		return wait_for(lane);
+	/* Pages are stored by this thread, and else would be by the reader. */
+	placement_enter_node(p->fs->placement, lane->node);
 	/* The prefetcher does so for those that are only expected. */
 	if (!is_awaited(lane))
 		advise(lane, limit);

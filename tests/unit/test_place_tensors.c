@@ -28,6 +28,9 @@ static struct hints *hints;
 
 /* ---- A kernel that moves pages ---- */
 
+/* The linker puts this in front of the system call.
+ * NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,readability-identifier-naming) */
+
 static struct {
 	int node;             /* all pages are there */
 	unsigned int queries; /* calls that moved nothing */
@@ -57,6 +60,8 @@ long __wrap_move_pages(int pid, unsigned long count, void **pages, const int *no
 		status[i] = kernel.node;
 	return 0;
 }
+
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,readability-identifier-naming) */
 
 /* ---- A mount's files without a mount ---- */
 

@@ -2,18 +2,20 @@
  * those of sysfs. Where memory really comes to lie is seen by tests/numa. */
 #include <errno.h>
 #include <numaif.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
 
 #include "layout.h"
 #include "placement.h"
+#include "placement_rules.h"
 #include "sysfs_files.h"
 #include "unit.h"
 
 #define MIB ((uint64_t)1 << 20)
 
-static const struct node TENSOR = { .kind = NODE_TENSOR };
+static const struct node some_tensor = { .kind = NODE_TENSOR };
 
 static int make(const char *option, struct placement **placement, struct diag *diag)
 {
@@ -237,8 +239,8 @@ START_TEST(a_file_is_not_touched_where_there_is_one_node)
 	sysfs_files_nodes("0\n", 1);
 	placement = expect("0");
 	/* No file at all: to touch it would fail. */
-	ck_assert_uint_eq(placement_bind_file(placement, -1, MIB, TENSOR), 0);
-	ck_assert_uint_eq(placement_bind_file(NULL, -1, MIB, TENSOR), 0);
+	ck_assert_uint_eq(placement_bind_file(placement, -1, MIB, some_tensor), 0);
+	ck_assert_uint_eq(placement_bind_file(NULL, -1, MIB, some_tensor), 0);
 	placement_summarise(placement, &summary);
 	ck_assert_uint_eq(summary.failed, 0);
 	ck_assert_uint_eq(summary.bound, 0);
@@ -290,10 +292,10 @@ START_TEST(a_file_is_bound_while_it_is_filled_and_preferred_afterwards)
 		return;
 	sysfs_files_nodes("0-1\n", 2);
 	placement = expect("0");
-	claim = placement_bind_file(placement, fd, MIB, TENSOR);
+	claim = placement_bind_file(placement, fd, MIB, some_tensor);
 	ck_assert_uint_eq(claim, MIB);
 	ck_assert_int_eq(mode_of(fd), MPOL_BIND);
-	placement_settle_file(placement, fd, MIB, TENSOR, claim);
+	placement_settle_file(placement, fd, MIB, some_tensor, claim);
 	ck_assert_int_ne(mode_of(fd), MPOL_BIND);
 	placement_free(placement);
 }
@@ -311,7 +313,7 @@ START_TEST(a_file_for_which_a_node_has_no_room_is_not_bound)
 	/* 409 MiB are left alone. */
 	sysfs_files_memory(0, 8192, 300, 109);
 	placement = expect("0");
-	ck_assert_uint_eq(placement_bind_file(placement, fd, MIB, TENSOR), 0);
+	ck_assert_uint_eq(placement_bind_file(placement, fd, MIB, some_tensor), 0);
 	ck_assert_int_ne(mode_of(fd), MPOL_BIND);
 	placement_summarise(placement, &summary);
 	ck_assert_uint_eq(summary.no_room, 1);
@@ -332,11 +334,11 @@ START_TEST(files_that_are_filled_at_a_time_do_not_take_the_same_room)
 	sysfs_files_nodes("0-1\n", 2);
 	sysfs_files_memory(0, 8192, 411, 0); /* one MiB above what is left alone */
 	placement = expect("0");
-	claim = placement_bind_file(placement, one, MIB, TENSOR);
+	claim = placement_bind_file(placement, one, MIB, some_tensor);
 	ck_assert_uint_eq(claim, MIB);
-	ck_assert_uint_eq(placement_bind_file(placement, other, MIB, TENSOR), 0);
-	placement_settle_file(placement, one, MIB, TENSOR, claim);
-	ck_assert_uint_eq(placement_bind_file(placement, other, MIB, TENSOR), MIB);
+	ck_assert_uint_eq(placement_bind_file(placement, other, MIB, some_tensor), 0);
+	placement_settle_file(placement, one, MIB, some_tensor, claim);
+	ck_assert_uint_eq(placement_bind_file(placement, other, MIB, some_tensor), MIB);
 	placement_free(placement);
 }
 END_TEST
@@ -352,10 +354,10 @@ START_TEST(files_of_a_mirror_are_bound_to_the_node_of_their_tree)
 		return;
 	sysfs_files_nodes("0,2\n", 3);
 	placement = expect("mirror");
-	claim = placement_bind_file(placement, fd, MIB, TENSOR);
+	claim = placement_bind_file(placement, fd, MIB, some_tensor);
 	ck_assert_uint_eq(claim, MIB);
 	ck_assert_int_eq(mode_of(fd), MPOL_BIND);
-	placement_settle_file(placement, fd, MIB, TENSOR, claim);
+	placement_settle_file(placement, fd, MIB, some_tensor, claim);
 	/* Which this machine may not have: then the kernel refuses it. */
 	sysfs_files_memory(2, 8192, 1, 1);
 	ck_assert_uint_eq(placement_bind_file(placement, fd, MIB, copy), 0);
@@ -370,7 +372,7 @@ START_TEST(a_file_that_cannot_be_bound_is_noted)
 
 	sysfs_files_nodes("0-1\n", 2);
 	placement = expect("0");
-	ck_assert_uint_eq(placement_bind_file(placement, -1, MIB, TENSOR), 0);
+	ck_assert_uint_eq(placement_bind_file(placement, -1, MIB, some_tensor), 0);
 	placement_summarise(placement, &summary);
 	ck_assert_uint_eq(summary.failed, 1);
 	ck_assert_int_eq(summary.error, -EBADF);
@@ -393,6 +395,74 @@ START_TEST(the_memory_of_a_node_is_what_it_says)
 	ck_assert_int_eq(placement_memory(placement, 2, &memory), -ENODEV);
 	ck_assert_int_eq(placement_memory(placement, 99, &memory), -ENODEV);
 	placement_free(placement);
+}
+END_TEST
+
+/* ---- Threads ---- */
+
+static const char model_json[] =
+	"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+	"\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}";
+
+/* How the kernel allocates for the calling thread. */
+static int thread_mode(void)
+{
+	int mode = -1;
+
+	ck_assert_int_eq(get_mempolicy(&mode, NULL, 0, NULL, 0), 0);
+	return mode;
+}
+
+/* As a thread that the deviating one has started. */
+static void *enter_none(void *placement)
+{
+	placement_enter_tensor(placement, PLACEMENT_NO_TENSOR);
+	return thread_mode() == MPOL_INTERLEAVE ? discard_const("inherited") : NULL;
+}
+
+START_TEST(threads_allocate_by_the_rule_of_the_tensor_they_read)
+{
+	const struct placement_policy spread = { 1, true };
+	struct placement_setup setup = {
+		.subject = "/mnt",
+		.allowed = UINT64_MAX,
+		.choice = { .mode = PLACEMENT_NODES, .nodes = 1 },
+	};
+	struct placement *placement;
+	struct served *served;
+	struct diag diag;
+	pthread_t thread;
+	void *blame;
+
+	if (!can_place())
+		return;
+	sysfs_files_nodes("0-1\n", 2);
+	model_dir_write_safetensors("m.safetensors", model_json, 2);
+	ck_assert_int_eq(
+		served_load(model_dir_path("m.safetensors"), NULL, &served, &diag), 0);
+	setup.sysfs = sysfs_files_root();
+	setup.model = served->model;
+	ck_assert_int_eq(placement_new(&setup, &placement, &diag), 0);
+	ck_assert_int_eq(thread_mode(), MPOL_DEFAULT);
+	placement_enter_thread(placement);
+	ck_assert(thread_mode() == MPOL_PREFERRED_MANY ||
+		  thread_mode() == MPOL_PREFERRED);
+	placement_enter_tensor(placement, 1);
+	ck_assert_int_ne(thread_mode(), MPOL_INTERLEAVE);
+
+	ck_assert_int_eq(placement_rules_add(placement_rules_of(placement), "b", spread),
+			 0);
+	placement_enter_tensor(placement, 0);
+	ck_assert_int_ne(thread_mode(), MPOL_INTERLEAVE);
+	placement_enter_node(placement, layout_tensor(VIEW_NPY, 1));
+	ck_assert_int_eq(thread_mode(), MPOL_INTERLEAVE);
+	ck_assert_int_eq(pthread_create(&thread, NULL, enter_none, placement), 0);
+	ck_assert_int_eq(pthread_join(thread, &blame), 0);
+	ck_assert_ptr_null(blame);
+	placement_enter_node(placement, (struct node){ .kind = NODE_FILE, .index = 1 });
+	ck_assert_int_ne(thread_mode(), MPOL_INTERLEAVE);
+	placement_free(placement);
+	served_free(served);
 }
 END_TEST
 
@@ -441,4 +511,13 @@ static TCase *files_case(void)
 	return tcase;
 }
 
-UNIT_MAIN("placement", text_case, choices_case, files_case)
+static TCase *threads_case(void)
+{
+	TCase *tcase = tcase_create("threads");
+
+	tcase_add_checked_fixture(tcase, model_dir_make, model_dir_remove);
+	tcase_add_test(tcase, threads_allocate_by_the_rule_of_the_tensor_they_read);
+	return tcase;
+}
+
+UNIT_MAIN("placement", text_case, choices_case, files_case, threads_case)
