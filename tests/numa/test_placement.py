@@ -1,6 +1,7 @@
 """-o numa=: where resident files and the page cache of the source lie, told by move_pages(2)."""
 import pytest
 
+import mounting
 import numa_model
 from numa_model import BIG, MIB, SIZES
 
@@ -95,6 +96,14 @@ def test_what_prefetch_brings_in_of_the_source_is_on_the_chosen_node(guest, moun
     assert source.present >= sum(SIZES.values()) and source.share(1) >= 0.95, source
 
 
+def test_what_advise_brings_in_of_the_source_is_on_the_chosen_node(guest, mount_in):
+    mounted = mount_in(guest, "backing=stream", "numa=1")
+    guest.drop_caches()
+    mounted.mountctl("advise", BIG, "willneed")
+    assert mounting.wait_for(lambda: cached_source(mounted).present >= SIZES[BIG], 60, 0.2)
+    assert cached_source(mounted).share(1) >= 0.95
+
+
 def test_interleave_spreads_the_source_over_all_nodes(guest, mount_in):
     mounted = mount_in(guest, "backing=stream", "numa=interleave")
     guest.drop_caches()
@@ -137,6 +146,13 @@ def test_a_node_that_is_not_there_is_refused(guest, nodes):
     assert done.returncode != 0 and not done.stdout
     assert done.stderr == f"weightfs: option numa: no memory on node 9: there are {there}\n"
     guest.ok("! mountpoint -q /mnt/refused && ! pidof weightfs")
+
+
+def test_a_gpu_that_is_not_there_is_refused(two_nodes):
+    done = two_nodes.run(f"mkdir -p /mnt/refused; weightfs {numa_model.PATH} /mnt/refused -o numa=gpu:0")
+    assert done.returncode != 0
+    assert done.stderr == "weightfs: option numa: gpu:0: no such NVIDIA GPU: there are none\n"
+    two_nodes.ok("! mountpoint -q /mnt/refused && ! pidof weightfs")
 
 
 def test_page_cache_of_the_node_gives_way_to_a_resident_tensor(two_nodes, mount_in):
