@@ -83,7 +83,7 @@ static int ask_cachestat(struct window *w, unsigned int first, unsigned int coun
 }
 
 /* move_pages(2) knows pages that are mapped here only. */
-static int map_present(struct window *w)
+static int map_present(const struct window *w)
 {
 	unsigned int i = 0;
 
@@ -234,7 +234,8 @@ static uint64_t keep_misplaced(const struct window *w,
 	return kept * w->page;
 }
 
-/* Without CAP_SYS_NICE only what nobody else has mapped is moved. */
+/* Without CAP_SYS_NICE only what nobody else has mapped is moved. Where the nodes have no
+ * room, what is left is seen by where it lies. */
 static int move(struct pages *pages)
 {
 	if (move_pages(0, pages->count, pages->addresses, pages->wanted, pages->nodes,
@@ -243,7 +244,7 @@ static int move(struct pages *pages)
 	if (errno == EPERM && move_pages(0, pages->count, pages->addresses, pages->wanted,
 					 pages->nodes, MPOL_MF_MOVE) >= 0)
 		return 0;
-	return -errno;
+	return errno == ENOMEM ? 0 : -errno;
 }
 
 static int move_window(const struct window *w, const struct placement_target *target,
@@ -262,6 +263,10 @@ static int move_window(const struct window *w, const struct placement_target *ta
 	left = before;
 	for (unsigned int i = 0; i < MOST_TRIES && left > 0 && r == 0; i++) {
 		r = move(&pages);
+		/* A huge page for which the node had no room is in pieces now, which are
+		 * not mapped here. */
+		if (r == 0)
+			r = map_present(w);
 		if (r == 0)
 			r = ask_nodes(&pages);
 		if (r == 0)

@@ -52,9 +52,13 @@ long __wrap_move_pages(int pid, unsigned long count, void **pages, const int *no
 		errno = kernel.error != 0 ? kernel.error : EPERM;
 		return -1;
 	}
-	if (nodes && !kernel.full)
-		kernel.node = nodes[0];
 	kernel.moves += nodes ? 1 : 0;
+	if (nodes && kernel.full) {
+		errno = ENOMEM;
+		return -1;
+	}
+	if (nodes)
+		kernel.node = nodes[0];
 	kernel.queries += nodes ? 0 : 1;
 	for (unsigned long i = 0; i < count; i++)
 		status[i] = kernel.node;
