@@ -127,7 +127,9 @@ class Machine:
         self.distances = distances
 
     def arguments(self):
-        args = ["-machine", "q35", "-m", f"{sum(self.memory)}M", "-smp", str(len(self.memory))]
+        count = len(self.memory)
+        args = ["-machine", "q35", "-m", f"{sum(self.memory)}M",
+                "-smp", f"{count},sockets={count}"]
         for node, size in enumerate(self.memory):
             args += ["-object", f"memory-backend-ram,id=m{node},size={size}M",
                      "-numa", f"node,nodeid={node},cpus={node},memdev=m{node}"]
@@ -173,7 +175,7 @@ class Guest:
         self.log = log
         self.command = qemu(
             accelerator, *machine.arguments(), "-initrd", initramfs,
-            "-append", "console=ttyS0 quiet panic=-1 transparent_hugepage=madvise",
+            "-append", "console=ttyS0 loglevel=5 panic=-1 transparent_hugepage=madvise",
             "-serial", f"file:{log}", "-device", "virtio-serial-pci",
             "-chardev", "stdio,id=port0,signal=off", "-device", "virtserialport,chardev=port0",
             *machine.disk_arguments(disk))
