@@ -10,6 +10,9 @@
 #include "mountctl/text.h"
 #include "util/size.h"
 
+/* Files of a model that are listed one by one. */
+#define LISTED_FILES_MAX 8u
+
 #define OPTION_NUMA 'N'
 
 static void title(const char *text)
@@ -54,22 +57,32 @@ static void line_size(const char *label, uint64_t bytes)
 	line_text(label, text_bytes(bytes, text));
 }
 
+static void print_shard(struct json shard, bool ok)
+{
+	CLEANUP(free_ptr) char *name = json_dup_printable(json_get(shard, "name"));
+	char size[SIZE_TEXT_MAX];
+
+	(void)size_format(json_u64(json_get(shard, "size")), size);
+	(void)printf("  %-12s %s, %s%s%s%s\n", "file", name ? name : "", size,
+		     ok ? "" : text_style(TEXT_RED),
+		     ok ? "" : ", changed: its tensors cannot be read any more",
+		     ok ? "" : text_style(TEXT_PLAIN));
+}
+
+/* Large models are in hundreds of files: then only those are listed that need a look. */
 static void print_shards(struct json shards)
 {
 	struct json_iter iter = json_iter(shards);
+	uint64_t count = json_count(shards);
 	struct json shard;
 
+	if (count > LISTED_FILES_MAX)
+		line_count("files", count);
 	while (json_next(&iter, NULL, &shard)) {
-		CLEANUP(free_ptr)
-		char *name = json_dup_printable(json_get(shard, "name"));
 		bool ok = json_equals(json_get(shard, "state"), "ok");
-		char size[SIZE_TEXT_MAX];
 
-		(void)size_format(json_u64(json_get(shard, "size")), size);
-		(void)printf("  %-12s %s, %s%s%s%s\n", "file", name ? name : "", size,
-			     ok ? "" : text_style(TEXT_RED),
-			     ok ? "" : ", changed: its tensors cannot be read any more",
-			     ok ? "" : text_style(TEXT_PLAIN));
+		if (!ok || count <= LISTED_FILES_MAX)
+			print_shard(shard, ok);
 	}
 }
 

@@ -129,6 +129,19 @@ def test_status_lists_all_shards(mount, minilm_folder):
         for name in names]
 
 
+def test_status_lists_only_the_files_of_a_large_model_that_changed(mount, tmp_path):
+    folder = tmp_path / "m"
+    tensors = {f"t.{i:02}": np.full(10, i, np.uint8) for i in range(12)}
+    names = shards.save_sharded(folder, tensors, 10)
+    mounted = mount(folder)
+    shown = mountctl("status", mounted.path).stdout
+    assert "files        12\n" in shown and names[0] not in shown
+    with open(folder / names[3], "ab") as file:
+        file.write(b"!")
+    assert mounting.wait_for(lambda: f"{names[3]}, " in mountctl("status", mounted.path).stdout)
+    assert names[4] not in mountctl("status", mounted.path).stdout
+
+
 def test_ls_and_status_name_the_model(mount, minilm_snapshot):
     mounted = mount(minilm_snapshot)
     assert mounted.model()["name"] == "sentence-transformers/all-MiniLM-L6-v2"

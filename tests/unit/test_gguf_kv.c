@@ -704,6 +704,124 @@ START_TEST(descriptor_and_memory_give_the_same)
 }
 END_TEST
 
+/* ---- What a file says of itself as a part ---- */
+
+static struct shard_part part_of(struct strbuf *f)
+{
+	struct shard_part part;
+	struct parsed parsed;
+
+	expect_good(f, &parsed);
+	part = model_shard(parsed.model, 0)->part;
+	parsed_fini(&parsed);
+	return part;
+}
+
+static void put_split(struct strbuf *f, const char *key, uint32_t type, uint64_t value,
+		      unsigned int bytes)
+{
+	put_key(f, key, type);
+	put(f, value, bytes);
+}
+
+START_TEST(a_file_without_split_keys_is_no_part)
+{
+	struct strbuf f = file(0, 1);
+	struct shard_part part;
+
+	put_split(&f, "split.other", U16, 1, 2);
+	part = part_of(&f);
+	ck_assert(!part.has_number && !part.has_count && !part.has_tensors);
+}
+END_TEST
+
+START_TEST(split_keys_are_kept)
+{
+	struct strbuf f = file(0, 3);
+	struct shard_part part;
+
+	put_split(&f, "split.tensors.count", I32, UINT32_MAX, 4);
+	put_split(&f, "split.count", U16, UINT16_MAX, 2);
+	put_split(&f, "split.no", U16, 258, 2);
+	part = part_of(&f);
+	ck_assert(part.has_number && part.has_count && part.has_tensors);
+	ck_assert_uint_eq(part.number, 258);
+	ck_assert_uint_eq(part.count, UINT16_MAX);
+	ck_assert_int_eq(part.tensors, -1);
+}
+END_TEST
+
+/* As ggml has it, which looks at the type. */
+START_TEST(split_keys_of_another_type_are_refused)
+{
+	static const struct {
+		const char *key;
+		uint32_t type;
+		const char *words;
+	} keys[] = {
+		{ "split.no", U32,
+		  "key 'split.no' at byte 24: type before byte 44: 4, "
+		  "expected 2 (u16)" },
+		{ "split.count", I16,
+		  "key 'split.count' at byte 24: type before byte "
+		  "47: 3, expected 2 (u16)" },
+		{ "split.tensors.count", U32,
+		  "key 'split.tensors.count' at byte 24: type before byte 55: 4, "
+		  "expected 5 (i32)" },
+		{ "split.tensors.count", U64, ": 10, expected 5 (i32)" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		struct strbuf f = file(0, 1);
+
+		put_split(&f, keys[i].key, keys[i].type, 1, 8);
+		expect_error(&f, -EBADMSG, keys[i].words);
+	}
+}
+END_TEST
+
+START_TEST(split_keys_hidden_behind_nul_are_refused)
+{
+	struct strbuf f = file(0, 1);
+
+	put_bytes(&f, "split.count\0x", 13);
+	put_u32(&f, U16);
+	put(&f, 2, 2);
+	put_zeros(&f, 8);
+	expect_error(&f, -EBADMSG,
+		     "key 'split.count\\x00x' at byte 24: has 13 bytes, C programs see "
+		     "the first 11");
+}
+END_TEST
+
+START_TEST(a_split_key_is_metadata_too)
+{
+	CLEANUP(strbuf_fini) struct strbuf f = file(0, 3);
+	CLEANUP(free_ptr) char *json = NULL;
+	struct diag diag;
+
+	put_split(&f, "split.no", U16, 1, 2);
+	put_split(&f, "split.count", U16, 3, 2);
+	put_split(&f, "split.tensors.count", I32, UINT32_MAX, 4);
+	json = metadata_of_bytes(&parser_gguf, f.data, f.len, &diag);
+	ck_assert_ptr_nonnull(json);
+	ck_assert_ptr_nonnull(strstr(json, "\"split.no\":1,\"split.count\":3,"
+					   "\"split.tensors.count\":-1}"));
+}
+END_TEST
+
+static TCase *part_case(void)
+{
+	TCase *t = tcase_create("part");
+
+	tcase_add_test(t, a_file_without_split_keys_is_no_part);
+	tcase_add_test(t, split_keys_are_kept);
+	tcase_add_test(t, split_keys_of_another_type_are_refused);
+	tcase_add_test(t, split_keys_hidden_behind_nul_are_refused);
+	tcase_add_test(t, a_split_key_is_metadata_too);
+	return t;
+}
+
 static TCase *metadata_case(void)
 {
 	TCase *t = tcase_create("metadata");
@@ -717,4 +835,4 @@ static TCase *metadata_case(void)
 	return t;
 }
 
-UNIT_MAIN("gguf_kv", key_case, array_case, alignment_case, metadata_case)
+UNIT_MAIN("gguf_kv", key_case, array_case, alignment_case, part_case, metadata_case)

@@ -48,6 +48,22 @@ START_TEST(keys_that_differ_behind_a_nul_are_two)
 }
 END_TEST
 
+START_TEST(a_key_is_found_by_the_order_of_adding)
+{
+	CLEANUP(key_set_fini) struct key_set set = { 0 };
+	char text[100];
+
+	ck_assert_uint_eq(key_set_find(&set, "a", 1), SIZE_MAX);
+	memset(text, 'x', sizeof(text));
+	for (size_t len = 0; len < sizeof(text); len++)
+		ck_assert_int_eq(key_set_add(&set, text, len), 0);
+	for (size_t len = 0; len < sizeof(text); len++)
+		ck_assert_uint_eq(key_set_find(&set, text, len), len);
+	ck_assert_uint_eq(key_set_find(&set, text, sizeof(text)), SIZE_MAX);
+	ck_assert_uint_eq(key_set_find(&set, "a", 1), SIZE_MAX);
+}
+END_TEST
+
 START_TEST(a_set_can_be_used_again_after_its_end)
 {
 	struct key_set set = { 0 };
@@ -67,6 +83,7 @@ static TCase *key_set_case(void)
 	tcase_add_test(tcase, the_empty_key_is_a_key);
 	tcase_add_test(tcase, prefixes_of_a_key_are_other_keys);
 	tcase_add_test(tcase, keys_that_differ_behind_a_nul_are_two);
+	tcase_add_test(tcase, a_key_is_found_by_the_order_of_adding);
 	tcase_add_test(tcase, a_set_can_be_used_again_after_its_end);
 	return tcase;
 }

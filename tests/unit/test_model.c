@@ -476,6 +476,39 @@ START_TEST(warnings_are_kept_up_to_a_number)
 }
 END_TEST
 
+START_TEST(warnings_can_be_given_a_subject)
+{
+	struct model *model = new_model();
+
+	model_warn(model, "first");
+	model_warn(model, "second");
+	model_prefix_warnings(model, 1, "b");
+	model_prefix_warnings(model, 2, "c");
+	ck_assert_str_eq(model_warning(model, 0), "first");
+	ck_assert_str_eq(model_warning(model, 1), "b: second");
+	model_unref(model);
+}
+END_TEST
+
+START_TEST(a_name_in_two_shards_is_refused_with_both)
+{
+	struct model *model = new_model_of(4);
+	const uint64_t shape = 4;
+	const struct tensor again = { .name = "a",
+				      .name_len = 1,
+				      .shape = &shape,
+				      .rank = 1,
+				      .nbytes = 4,
+				      .shard = add_shard(model, "other", 4),
+				      .dtype = DTYPE_U8 };
+
+	add(model, "a", 0, 4);
+	expect_refused(model, &again, -EEXIST,
+		       "tensor 'a': is in 'model' and in 'other'");
+	model_unref(model);
+}
+END_TEST
+
 START_TEST(a_long_warning_is_cut)
 {
 	struct model *model = new_model();
@@ -526,6 +559,8 @@ static TCase *everything_else_case(void)
 	tcase_add_test(tcase, skipped_tensors_are_kept_with_their_reason);
 	tcase_add_test(tcase, the_number_of_skipped_tensors_is_limited);
 	tcase_add_test(tcase, warnings_are_kept_up_to_a_number);
+	tcase_add_test(tcase, warnings_can_be_given_a_subject);
+	tcase_add_test(tcase, a_name_in_two_shards_is_refused_with_both);
 	tcase_add_test(tcase, a_long_warning_is_cut);
 	return tcase;
 }
