@@ -206,7 +206,7 @@ static void look(struct making *m, struct entry *e)
 /* A file of another memory node is copied from that of the first, once that is there. */
 static bool must_wait(const struct making *m, size_t i)
 {
-	return i >= m->per_copy && m->list[i % m->per_copy].asked;
+	return m->per_copy > 0 && i >= m->per_copy && m->list[i % m->per_copy].asked;
 }
 
 static void ask_more(struct making *m)

@@ -48,9 +48,6 @@ static void wake(struct push *p)
 
 void push_note_read(struct push *push, struct node node, uint64_t offset, uint64_t size)
 {
-	/* Pages of those lie on the node of whoever reads them. */
-	if (node.copy > 0)
-		return;
 	if (readahead_of(push) > 0 &&
 	    readers_note(&push->readers, layout_ino(node), offset, size) &&
 	    atomic_load(&push->asleep))
@@ -61,7 +58,7 @@ int push_ask(struct push *push, struct node node)
 {
 	int r = -ENOSPC;
 
-	if (readahead_of(push) == 0 || node.copy > 0)
+	if (readahead_of(push) == 0)
 		return -ENOTSUP;
 	(void)pthread_mutex_lock(&push->lock);
 	if (push->asked_count < PUSH_ASKED_MAX) {

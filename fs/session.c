@@ -360,7 +360,8 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
 		r = s.fuse ? backings_prepare(fs, s.fuse, &s.passthrough) : -EINVAL;
 	}
-	if (r == 0 && fs->options.push)
+	/* Pages of a mirror are to lie on the memory node of whoever reads them. */
+	if (r == 0 && fs->options.push && fs->mirror.count == 0)
 		r = push_new(fs, &fs->push);
 	if (r == 0)
 		r = channel_attach(s.fuse);

@@ -106,6 +106,11 @@ def test_without_the_option_there_are_no_such_trees(mount, source):
     assert "user.weightfs.node" not in os.listxattr(mounted.tensor("b.large"))
 
 
+def test_nothing_is_pushed_whose_pages_are_to_lie_with_their_reader(mount, source):
+    assert status(mount(source))["push"]["enabled"]
+    assert not status(mount(source, "numa=mirror", "push=on"))["push"]["enabled"]
+
+
 def test_a_node_that_is_not_there_has_no_tree(mirrored):
     assert not (mirrored / f"node{max(node_numbers()) + 1}").exists()
     assert not (mirrored / "node00").exists()
