@@ -18,7 +18,7 @@ struct uses {
 	char *name; /* room for one */
 };
 
-static void uses_fini(struct uses *uses)
+static void uses_fini(const struct uses *uses)
 {
 	free(uses->tensors);
 	free(uses->is_taken);
@@ -119,23 +119,31 @@ static int read_lines(const char *text, size_t len, struct uses *uses, struct di
 	return 0;
 }
 
+/* The order of what was collected. */
+static int take_order(const struct uses *uses, struct profile *profile)
+{
+	struct profile made = { .view = VIEW_RAW };
+	int r;
+
+	made.unknown = uses->lines - known_lines(uses, &made.view);
+	r = predict_order_of_list(uses->model, uses->tensors, uses->count, &made.order);
+	if (r == 0)
+		*profile = made;
+	return r;
+}
+
 int profile_parse(const char *text, size_t len, const struct model *model,
 		  struct profile *profile, struct diag *diag)
 {
-	CLEANUP(uses_fini) struct uses uses;
-	struct profile made = { .view = VIEW_RAW };
+	struct uses uses;
 	int r = uses_init(&uses, model);
 
 	if (r == 0)
 		r = read_lines(text, len, &uses, diag);
-	if (r < 0)
-		return r == -ENOMEM ? diag_fail(diag, r, "profile: out of memory") : r;
-	made.unknown = uses.lines - known_lines(&uses, &made.view);
-	r = predict_order_of_list(model, uses.tensors, uses.count, &made.order);
-	if (r < 0)
-		return diag_fail(diag, r, "profile: out of memory");
-	*profile = made;
-	return 0;
+	if (r == 0)
+		r = take_order(&uses, profile);
+	uses_fini(&uses);
+	return r == -ENOMEM ? diag_fail(diag, r, "profile: out of memory") : r;
 }
 
 /* 0 or a negative errno. Nothing that waits is opened, and no more is read than is
