@@ -122,7 +122,7 @@ static int cached_percent(const struct backings *backings, size_t index)
 	char *end;
 	long percent;
 
-	if (json_type(backings->cached) != JSON_STRING ||
+	if (!backings->cached.at || json_type(backings->cached) != JSON_STRING ||
 	    2 * index + 4 > backings->cached.len)
 		return -1;
 	memcpy(digits, backings->cached.at + 1 + 2 * index, 2);

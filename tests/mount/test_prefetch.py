@@ -921,6 +921,10 @@ def test_too_many_patterns_are_refused_before_they_are_sent(streamed):
     ({"command": "evict", "patterns": ["*"], "views": ["raw"]}, "request: unknown view"),
     ({"command": "evict", "patterns": ["*"], "views": [1]}, "request: unknown view"),
     ({"command": "evict", "patterns": ["*"], "views": "npy"}, "request: the views are no list"),
+    ({"command": "advise", "patterns": ["*"]}, "request: unknown advice"),
+    ({"command": "advise", "patterns": ["*"], "advice": 5}, "request: unknown advice"),
+    ({"command": "advise", "patterns": ["*"], "advice": "WILLNEED"}, "request: unknown advice"),
+    ({"command": "advise", "advice": "random"}, "request: no list of patterns"),
     ({"command": "job"}, "no such job"),
     ({"command": "job", "job": 1}, "no such job"),
     ({"command": "job", "job": -1}, "no such job"),
@@ -963,7 +967,8 @@ def test_92000_tensors_of_two_backings(resident, mount, tmp_path):
     path = tmp_path / "many.safetensors"
     path.write_bytes(writers.safetensors_raw(json.dumps(header), bytes(16 * count + MIB)))
     mounted = mount(path, "backing=resident")
-    for args in (("prefetch", "--resident"), ("prefetch",), ("pin", "--no-fill"), ("evict",)):
+    for args in (("prefetch", "--resident"), ("prefetch",), ("pin", "--no-fill"), ("evict",),
+                 ("advise", "random"), ("advise", "willneed")):
         begin = time.monotonic()
         document = ctl_json(args[0], mounted.path, "*", *args[1:],
                             status=1 if args[0] == "evict" else 0)
@@ -976,3 +981,13 @@ def test_92000_tensors_of_two_backings(resident, mount, tmp_path):
         done = ctl(*args, mounted.path)
         took = time.monotonic() - begin
         assert done.stdout.count("resident") == 1 and took < 2, f"{args}: {took:.2f} s"
+
+
+def test_a_count_of_the_page_cache_that_nobody_asked_for_is_never_ready(streamed):
+    for count in (999, 2**31 - 1):
+        reply = request(streamed, command="page_cache", count=count)
+        assert reply == {"ok": True, "count": count, "ready": False}
+    # What is no number of a count asks for a new one.
+    for count in (None, -1, "1", [1]):
+        reply = request(streamed, command="page_cache", count=count)
+        assert reply["ok"] and 0 < reply["count"] < 20
