@@ -155,18 +155,16 @@ static void call_off(struct prefetcher *p, enum prefetch_priority priority)
 
 /* ---- Memory ---- */
 
-static bool is_event(const struct prefetcher *p)
+/* Whether tasks wait for memory: on the machine, in the daemon's control group. */
+static void take_events(const struct prefetcher *p, bool fired[static MEMORY_EVENTS])
 {
 	struct pollfd fds[MEMORY_EVENTS];
-	bool fired = false;
 
 	for (unsigned int i = 0; i < MEMORY_EVENTS; i++)
 		fds[i] = (struct pollfd){ .fd = p->memory_events[i], .events = POLLPRI };
-	if (poll(fds, MEMORY_EVENTS, 0) <= 0)
-		return false;
+	(void)!poll(fds, MEMORY_EVENTS, 0);
 	for (unsigned int i = 0; i < MEMORY_EVENTS; i++)
-		fired |= (fds[i].revents & POLLPRI) != 0;
-	return fired;
+		fired[i] = (fds[i].revents & POLLPRI) != 0;
 }
 
 /* What was only expected to be of use must not push out what is. */
@@ -184,14 +182,18 @@ static void look_at_memory(struct prefetcher *p)
 {
 	uint64_t now = now_ns();
 	uint_fast64_t due = atomic_load(&p->look_ns);
-	struct memory_room room;
+	struct memory_room room = { .spare = atomic_load(&p->spare) };
+	bool fired[MEMORY_EVENTS];
 
 	if (now < due ||
 	    !atomic_compare_exchange_strong(&p->look_ns, &due, now + LOOK_NS))
 		return;
 	if (memory_measure(p->memory, &room) == 0)
 		atomic_store(&p->spare, room.spare);
-	if (atomic_load(&p->spare) < 0 || is_event(p))
+	take_events(p, fired);
+	/* Those of the machine may wait at the limit of another container: then only more
+	 * has to be left, as in pressure.c. */
+	if (room.spare < (fired[0] ? (int64_t)room.reserve : 0) || fired[1])
 		back_off(p, now);
 }
 
