@@ -10,6 +10,10 @@
 /* A larger request is cut to what the disk takes at once, which is at least this. */
 #define ASK_BYTES ((uint64_t)128 << 10)
 
+/* A fault maps no more than this around it: what one entry of a page table's upper level
+ * is for. */
+#define AROUND ((uint64_t)2 << 20)
+
 /* Looked at together. */
 #define MAPPED_PAGES 4096u
 
@@ -85,6 +89,26 @@ void pagecache_ask(const struct source_file *file, uint64_t from, uint64_t len)
 	}
 }
 
+/* Has the kernel map the pages, which is one wait for all of them, and takes them out of
+ * the mapping again, with those around them that it mapped as well: mapped ones could not
+ * be dropped. False before Linux 5.14, and where a page could not be read. */
+static bool wait_mapped(const struct source_file *file, uint64_t from, uint64_t len)
+{
+	uint64_t begin = from / page_size() * page_size();
+	uint64_t first = from / AROUND * AROUND;
+	uint64_t end = (from + len + AROUND - 1) / AROUND * AROUND;
+	bool there;
+
+	if (!file->bytes)
+		return false;
+	there = madvise(discard_const(file->bytes + begin), from + len - begin,
+			MADV_POPULATE_READ) == 0;
+	if (end > file->size)
+		end = file->size;
+	(void)madvise(discard_const(file->bytes + first), end - first, MADV_DONTNEED);
+	return there;
+}
+
 /* Reads one byte of each page: that waits for the page, and is the one way that tells
  * whether it could be read. */
 int pagecache_wait(const struct source_file *file, uint64_t from, uint64_t len)
@@ -92,6 +116,8 @@ int pagecache_wait(const struct source_file *file, uint64_t from, uint64_t len)
 	uint64_t page = page_size();
 	uint64_t end = from + len;
 
+	if (len == 0 || wait_mapped(file, from, len))
+		return 0;
 	while (from < end) {
 		char byte;
 		ssize_t n = pread(file->fd, &byte, 1, (off_t)from);

@@ -93,6 +93,17 @@ START_TEST(waiting_reads_what_nobody_asked_for)
 }
 END_TEST
 
+START_TEST(what_was_waited_for_is_not_kept_by_the_mapping)
+{
+	if (!can_be_tested())
+		return;
+	ck_assert_int_eq(pagecache_wait(&file, 0, file.size), 0);
+	ck_assert_uint_eq(cached(0, file.size), file.size);
+	ck_assert_int_eq(posix_fadvise(file.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	ck_assert_uint_eq(cached(0, file.size), 0);
+}
+END_TEST
+
 START_TEST(a_range_counts_no_more_than_its_bytes)
 {
 	if (!can_be_tested())
@@ -213,6 +224,7 @@ static TCase *pagecache_case(void)
 	tcase_add_checked_fixture(t, make_file, remove_file);
 	tcase_add_test(t, what_is_read_is_there_until_it_is_dropped);
 	tcase_add_test(t, waiting_reads_what_nobody_asked_for);
+	tcase_add_test(t, what_was_waited_for_is_not_kept_by_the_mapping);
 	tcase_add_test(t, a_range_counts_no_more_than_its_bytes);
 	tcase_add_test(t, only_whole_pages_are_dropped);
 	tcase_add_test(t, what_the_own_mapping_touched_is_dropped_as_well);
