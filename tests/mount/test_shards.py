@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 import mounting
 import shards
+import volumes
 import writers
 
 MIB = 1 << 20
@@ -167,6 +168,26 @@ def test_tensors_of_all_shards_in_each_backing(mount, minilm_folder, backing):
     assert len({entries[name]["file"] for name in large}) > 3
     for name, array in large.items():
         assert (mounted / "tensors" / entries[name]["path"]).read_bytes() == array.tobytes()
+
+
+def test_clones_of_tensors_in_all_shards(mount, tmp_path):
+    tensors = {f"t.{i}": np.random.default_rng(i).integers(0, 256, 3 * MIB + i, np.uint8)
+               for i in range(6)}
+    try:
+        with volumes.Xfs(tmp_path, 400 * MIB) as xfs:
+            folder = xfs.path / "m"
+            assert len(shards.save_sharded(folder, tensors, 7 * MIB)) == 3
+            mounted = mount(folder, "backing=clone")
+            try:
+                for name, array in tensors.items():
+                    path = mounted.tensor(name, "npy")
+                    assert np.array_equal(np.load(path), array)
+                    if mounting.status(mounted)["passthrough"]["available"]:
+                        assert mounting.backing(path) == "clone"
+            finally:
+                mounted.stop()
+    except volumes.Xfs.Unavailable as error:
+        pytest.skip(str(error))
 
 
 # diffusers and transformers have put the variant into different places.
