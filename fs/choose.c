@@ -1,8 +1,8 @@
 /*
  * A file is what it is. Of a directory the candidates are the models at its top level: a
  * file by itself, an index with all files that it names, a set of numbered files. One
- * candidate is the model. Of several it is the one that the libraries would load; where
- * they have no preference either, none.
+ * candidate is the model. Of several it is the one that the libraries would load, or the
+ * only one that is no side-car of another; else none.
  */
 #include "choose.h"
 
@@ -273,6 +273,28 @@ static const struct candidate *find_preferred(const struct search *s)
 	return NULL;
 }
 
+/* What stands beside the model proper of llama.cpp: a projector for images, or heads that
+ * predict more tokens. */
+static bool is_side_car(const char *name)
+{
+	return strncmp(name, "mmproj-", 7) == 0 || strncmp(name, "mtp-", 4) == 0;
+}
+
+/* The one candidate that stands for itself, or NULL. */
+static const struct candidate *find_main(const struct search *s)
+{
+	const struct candidate *found = NULL;
+
+	for (uint32_t i = 0; i < s->count; i++) {
+		if (is_side_car(name_of(s, &s->list[i])))
+			continue;
+		if (found)
+			return NULL;
+		found = &s->list[i];
+	}
+	return found;
+}
+
 static void take(const struct search *s, const struct candidate *chosen,
 		 struct choice *choice)
 {
@@ -296,6 +318,8 @@ static int choose_candidate(struct search *s, struct choice *choice, struct diag
 	if (s->count == 0)
 		return 1;
 	chosen = s->count == 1 ? &s->list[0] : find_preferred(s);
+	if (!chosen)
+		chosen = find_main(s);
 	if (!chosen)
 		return fail_many_models(s->source, name_of(s, &s->list[0]),
 					name_of(s, &s->list[1]), diag);

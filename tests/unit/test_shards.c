@@ -774,6 +774,29 @@ START_TEST(files_that_an_index_names_are_its_own)
 }
 END_TEST
 
+START_TEST(a_side_car_is_not_the_model)
+{
+	struct served *served;
+
+	write_split();
+	write_part("m/mmproj-model-f16.gguf", "x", -1, -1, -1);
+	served = load("m");
+	expect_model(served, SPLIT_TENSORS);
+	expect_other(served, "mmproj-model-f16.gguf");
+	served_free(served);
+	/* Alone it is one. */
+	write_part("n/mmproj-model-f16.gguf", "x", -1, -1, -1);
+	served = load("n");
+	expect_model(served, "x@mmproj-model-f16.gguf");
+	served_free(served);
+	write_part("n/mtp-model.gguf", "x", -1, -1, -1);
+	expect_refused(
+		"n", "n", -ENOTSUP,
+		"more than one model file in this directory "
+		"('mmproj-model-f16.gguf' and 'mtp-model.gguf'): name one of them");
+}
+END_TEST
+
 START_TEST(models_without_preference_are_refused)
 {
 	write_split();
@@ -905,6 +928,7 @@ static TCase *choice_case(void)
 	tcase_add_test(tcase, an_index_goes_before_other_files);
 	tcase_add_test(tcase, a_single_file_goes_before_the_index_of_the_same_name);
 	tcase_add_test(tcase, files_that_an_index_names_are_its_own);
+	tcase_add_test(tcase, a_side_car_is_not_the_model);
 	tcase_add_test(tcase, models_without_preference_are_refused);
 	tcase_add_test(tcase, an_index_of_another_format_is_the_last_resort);
 	return tcase;
