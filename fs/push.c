@@ -54,19 +54,30 @@ void push_note_read(struct push *push, struct node node, uint64_t offset, uint64
 		wake(push);
 }
 
+static bool is_asked(const struct push *p, struct node node)
+{
+	uint64_t ino = layout_ino(node);
+
+	for (unsigned int i = 0; i < p->asked_count; i++)
+		if (layout_ino(p->asked[(p->first_asked + i) % PUSH_ASKED_MAX]) == ino)
+			return true;
+	return false;
+}
+
 int push_ask(struct push *push, struct node node)
 {
-	int r = -ENOSPC;
+	int r = 0;
 
 	if (readahead_of(push) == 0)
 		return -ENOTSUP;
 	(void)pthread_mutex_lock(&push->lock);
-	if (push->asked_count < PUSH_ASKED_MAX) {
-		push->asked[(push->first_asked + push->asked_count) % PUSH_ASKED_MAX] =
+	if (is_asked(push, node))
+		r = -EALREADY;
+	else if (push->asked_count == PUSH_ASKED_MAX)
+		r = -ENOSPC;
+	else
+		push->asked[(push->first_asked + push->asked_count++) % PUSH_ASKED_MAX] =
 			node;
-		push->asked_count++;
-		r = 0;
-	}
 	(void)pthread_mutex_unlock(&push->lock);
 	if (r == 0)
 		wake(push);
@@ -177,7 +188,7 @@ static void *run(void *argument)
 		if (fds[1].revents && read(p->wake_event, &count, sizeof(count)) < 0)
 			return NULL;
 		if (turn != TURN_NOTHING && take_events(fds + 2, MEMORY_EVENTS))
-			push_pause(p);
+			push_heed_memory(p);
 	}
 }
 
@@ -192,7 +203,7 @@ int push_new(struct weightfs *fs, struct push **push)
 		return r;
 	memset(p, 0, sizeof(*p));
 	p->fs = fs;
-	p->unmeasured = PUSH_MEMORY_EACH;
+	p->unmeasured = UINT64_MAX / 2; /* It was not looked at yet. */
 	readers_tune(&p->readers, push_margin(p), push_evidence(p));
 	(void)pthread_mutex_init(&p->lock, NULL);
 	p->stop_event = eventfd(0, EFD_CLOEXEC);

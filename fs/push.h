@@ -53,8 +53,9 @@ void push_free(struct push *push);
 void push_note_read(struct push *push, struct node node, uint64_t offset, uint64_t size);
 
 /* A file will be read soon, from its beginning: it needs no run to be believed, and is
- * pushed before it is read as far as the source is cached. 0; -ENOSPC: too many were
- * asked for; -ENOTSUP: it is not pushed to. Not from a thread that answers requests. */
+ * pushed before it is read as far as the source is cached. 0; -EALREADY: it was asked
+ * for; -ENOSPC: too many were; -ENOTSUP: it is not pushed to. Not from a thread that
+ * answers requests. */
 MUST_CHECK int push_ask(struct push *push, struct node node);
 
 struct push_summary {

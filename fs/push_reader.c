@@ -53,6 +53,9 @@
 #define PATIENCE_NS          ((uint64_t)2000000000)
 #define EXPECTED_PATIENCE_NS ((uint64_t)30000000000)
 
+/* Memory is looked at each so many bytes. */
+#define MEMORY_EACH (64 * MIB)
+
 /* Files that are expected to be read, of READERS_MAX. */
 #define EXPECTED_MAX (READERS_MAX / 2)
 
@@ -99,21 +102,35 @@ static uint64_t solid(uint64_t at)
 
 /* ---- Storing ---- */
 
-/* Twice what one reader may have ahead is to be left above the reserve. */
-static bool has_memory(struct push *p)
+/* Above the reserve there is to be room for twice what one reader may have ahead. */
+static bool is_short(const struct push *p, bool event)
 {
 	struct memory_room room;
 
-	if (p->unmeasured < PUSH_MEMORY_EACH)
+	if (memory_measure(p->memory, &room) < 0)
+		return false;
+	return room.spare - (event ? (int64_t)room.reserve : 0) <=
+	       (int64_t)(2 * MOST_WINDOW);
+}
+
+static bool has_memory(struct push *p)
+{
+	if (p->unmeasured < MEMORY_EACH)
 		return true;
+	if (is_short(p, false)) {
+		push_pause(p);
+		return false;
+	}
 	p->unmeasured = 0;
-	if (memory_measure(p->memory, &room) < 0 ||
-	    room.spare > (int64_t)(2 * MOST_WINDOW))
-		return true;
-	/* Looked at again before the next byte. */
-	p->unmeasured = PUSH_MEMORY_EACH;
-	push_pause(p);
-	return false;
+	return true;
+}
+
+/* Tasks that wait for memory need not be ours to help, as those of another container at
+ * its own limit. So that only asks for more to be left. */
+void push_heed_memory(struct push *p)
+{
+	if (is_short(p, true))
+		push_pause(p);
 }
 
 /* A disk is kept busy with what is pushed next. */

@@ -13,13 +13,8 @@
 #include "push.h"
 #include "readers.h"
 
-#define PUSH_MIB ((uint64_t)1 << 20)
-
-/* Memory is looked at each so many bytes. Where it is short nothing is pushed for a
- * while.
- */
-#define PUSH_MEMORY_EACH (64 * PUSH_MIB)
-#define PUSH_PAUSE_NS    ((uint64_t)1000000000)
+/* Where memory is short nothing is pushed for so long. */
+#define PUSH_PAUSE_NS ((uint64_t)1000000000)
 
 /* Files that were asked for and have no slot yet. */
 #define PUSH_ASKED_MAX 64u
@@ -101,6 +96,9 @@ uint64_t push_evidence(const struct push *push);
 /* Does for the reader in a slot what is to be done next. `awaited`: if it is only
  * expected; else if it reads. */
 enum push_turn push_take_turn(struct push *push, unsigned int slot, bool awaited);
+
+/* Memory may be short: nothing is pushed for a while if it is. */
+void push_heed_memory(struct push *push);
 
 /* Whether there is a slot for another file that will be read. */
 bool push_can_expect(const struct push *push);
