@@ -101,10 +101,15 @@ static int fail_many_models(const struct source *source, const char *first,
 
 /* ---- Candidates ---- */
 
-static const char *name_of(const struct search *s, const struct candidate *c)
+static uint32_t file_of(const struct candidate *c)
 {
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the list is never NULL. */
-	return s->source->files[c->file].name;
+	return c->file;
+}
+
+static const char *name_of(const struct search *s, const struct candidate *c)
+{
+	return s->source->files[file_of(c)].name;
 }
 
 /* The set that a numbered file belongs to, if another file of it was seen before. */
@@ -303,7 +308,7 @@ static void take(const struct search *s, const struct candidate *chosen,
 				   .format = chosen->format };
 	for (uint32_t i = 0; i < s->count; i++)
 		if (&s->list[i] != chosen && choice->other_count < CHOICE_MOST_OTHERS)
-			choice->others[choice->other_count++] = s->list[i].file;
+			choice->others[choice->other_count++] = file_of(&s->list[i]);
 }
 
 /* 0, a negative errno, or 1: no candidate in this round. */
