@@ -139,10 +139,15 @@ def test_after_the_last_use_the_source_is_gone_with_source_cache_drop(mount, res
                                                                       backing):
     mounted = resident("source_cache=drop") if backing == "resident" else \
         mount(source, "backing=stream", "source_cache=drop")
-    pagecache.fill(source)
-    for name in SIZES:
-        map_all(mounted.tensor(name)).close()
-    assert source_is_gone(source), pagecache.share(source)
+
+    def is_gone():
+        ctl("evict", mounted.path, "*")  # so that the source is read, in later rounds as well
+        pagecache.fill(source)
+        for name in SIZES:
+            map_all(mounted.tensor(name)).close()
+        return source_is_gone(source)
+    # A page that somebody looks at just then is tried again later.
+    assert is_gone() or is_gone(), pagecache.share(source)
 
 
 def test_what_was_predicted_in_vain_does_not_stay_with_source_cache_drop(mount, tmp_path):
