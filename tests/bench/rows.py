@@ -358,6 +358,6 @@ FULL = [
     ("memory of others", memory_of_others, MEMORY_OTHERS),
     ("92,000 tensors", many_tensors, [MANY]),
     ("clone", clones, [CLONE_WARM, CLONE_COLD, CLONE_COPIES]),
-    walks.LAYER_WALKS, walks.RANDOM_WALKS, walks.FIRST_TOUCHES,
+    walks.LAYER_WALKS, walks.RANDOM_WALKS, walks.FIRST_TOUCHES, walks.PUSHING,
     loads.LOAD_TABLE, loads.RELEASES,
 ]

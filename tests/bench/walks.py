@@ -282,6 +282,29 @@ def histogram(sides):
                   "median": medians})
 
 
+# ---- pushing ----
+
+def pushed_scan(bench, cold, readahead, push):
+    """The rate of the first scan of a streamed model. Without prediction: nothing else is ahead."""
+    if cold:
+        bench.make_cold()
+    else:
+        bench.cache_model()
+        bench.warm_memory(1.2 * bench.size)
+    options = (f"readahead={readahead}", f"push={push}", *OFF)
+    with bench.mount("stream", options=options) as mounted:
+        return bench.rate("mmap", bench.list_of_mount(mounted))
+
+
+def pushing(bench, rounds):
+    """With the read-ahead that root gets, and with that of everybody else."""
+    with bench.other_model(min(bench.size, TOUCH_SIZE), llama.LLAMA_8B) as model:
+        for name, cold, readahead in PUSHED:
+            rounds.compare(Row(name, "GB/s", None, "push=off"),
+                           lambda: pushed_scan(model, cold, readahead, "off"),
+                           lambda: pushed_scan(model, cold, readahead, "on"))
+
+
 PLAIN = "original, mapped plainly"
 WALKS = "layer by layer, computing in between: the loader's waiting time"
 WALK_OFF = "layer walk, without prediction: waiting"
@@ -300,8 +323,11 @@ FIRST_OPEN = "the same with opening and mapping"
 HISTOGRAM = ("First touch of a page of a tensor of 1 MiB or more, cold: how many took so long, "
              "all rounds together")
 BAR = 30
+PUSHED = [(f"stream, mmap scan, {'cold' if cold else 'warm'}, read-ahead {readahead}, push=on",
+           cold, readahead) for readahead in ("4M", "128K") for cold in (True, False)]
 
 LAYER_WALKS = ("layer walk", layer_walks,
                [WALK_OFF, WALK_LAYERS, WALK_PROFILE, WALK_WILLNEED, WALK_PACE])
 RANDOM_WALKS = ("random order", random_walks, [*RANDOM_TENSORS, *RANDOM_PIECES])
 FIRST_TOUCHES = ("first touch", first_touches, [FIRST_TOUCH, FIRST_OPEN])
+PUSHING = ("pushing", pushing, [name for name, _, _ in PUSHED])
