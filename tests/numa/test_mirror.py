@@ -104,6 +104,6 @@ def test_what_is_streamed_is_cached_for_each_tree_on_its_readers_node(two_nodes,
 
 
 def test_an_open_makes_the_copy_of_its_own_tree(two_nodes, mount_in):
-    mounted = mount_in(two_nodes, "numa=mirror", "backing=resident")
+    mounted = mount_in(two_nodes, "numa=mirror", "backing=resident", "prediction=off")
     assert read_in_tree(mounted, 1, BIG, 0).share(1) >= 0.99
     assert resident(mounted)["files"] == 1

@@ -128,7 +128,7 @@ def test_a_node_that_is_not_there_is_refused_and_makes_no_rule(two_nodes, mount_
 
 
 def test_a_tensor_that_the_node_has_no_room_for_stays_and_that_is_said(four_nodes, mount_in):
-    mounted = mount_in(four_nodes, "backing=resident", "numa=0")
+    mounted = mount_in(four_nodes, "backing=resident", "numa=0", "prediction=off")
     path = mounted.tensor(BIG)
     assert four_nodes.page_nodes(path).share(0) >= 0.99
     four_nodes.drop_caches()
@@ -154,7 +154,7 @@ def told(mounted, member):
 
 def test_the_status_says_what_move_pages_says(guest, mount_in):
     last = len(guest.machine.memory) - 1
-    mounted = mount_in(guest, "backing=resident", "numa=interleave")
+    mounted = mount_in(guest, "backing=resident", "numa=interleave", "prediction=off")
     guest.drop_caches()
     place(mounted, "layers.1.*", "--node", str(last))
     assert told(mounted, "resident") == {}

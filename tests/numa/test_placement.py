@@ -158,7 +158,7 @@ def test_a_gpu_that_is_not_there_is_refused(two_nodes):
 def test_page_cache_of_the_node_gives_way_to_a_resident_tensor(two_nodes, mount_in):
     """A page of another node would be easier to have: the file is bound, and not only filled
     by threads that run there."""
-    mounted = mount_in(two_nodes, "backing=resident", "numa=1")
+    mounted = mount_in(two_nodes, "backing=resident", "numa=1", "prediction=off")
     two_nodes.drop_caches()
     mounted.mountctl("prefetch", "*")
     with two_nodes.full_node(1, 40 * MIB):
@@ -168,7 +168,7 @@ def test_page_cache_of_the_node_gives_way_to_a_resident_tensor(two_nodes, mount_
 
 
 def test_a_tensor_that_its_node_has_no_room_for_lies_on_others_as_well(four_nodes, mount_in):
-    mounted = mount_in(four_nodes, "backing=resident", "numa=3")
+    mounted = mount_in(four_nodes, "backing=resident", "numa=3", "prediction=off")
     four_nodes.drop_caches()
     with four_nodes.full_node(3, 40 * MIB):
         pages = read_on(mounted, BIG)
