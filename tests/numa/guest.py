@@ -175,7 +175,8 @@ class Guest:
         self.log = log
         self.command = qemu(
             accelerator, *machine.arguments(), "-initrd", initramfs,
-            "-append", "console=ttyS0 loglevel=5 panic=-1 transparent_hugepage=madvise",
+            # On a busy host a translated processor gets no time for many seconds.
+            "-append", "console=ttyS0 loglevel=5 panic=-1 nosoftlockup transparent_hugepage=madvise",
             "-serial", f"file:{log}", "-device", "virtio-serial-pci",
             "-chardev", "stdio,id=port0,signal=off", "-device", "virtserialport,chardev=port0",
             *machine.disk_arguments(disk))
