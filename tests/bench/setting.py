@@ -157,9 +157,10 @@ class Setting:
 
     def make_cold(self, copies=2):
         """Nothing of the model is cached, and there is memory for so many times all of it: a mount
-        may take it twice, for the source's pages and for its own."""
+        may take it twice, for the source's pages and for its own. And for half as much again, so
+        that the kernel does not begin to look for memory while it is measured."""
         self.drop()
-        self.warm_memory((copies + 0.1) * self.size)
+        self.warm_memory((copies + 0.5) * self.size)
 
     def check_cold(self, mounted):
         """That a mount has nothing yet, and so the source nothing either."""
