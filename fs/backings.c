@@ -341,8 +341,8 @@ void backings_settle(struct weightfs *fs)
 void backings_stop(struct weightfs *fs)
 {
 	atomic_store(&fs->stopping, true);
-	predict_free(fs->predict);
-	fs->predict = NULL;
+	/* Not freed yet: the thread that settles may come this far only now. */
+	predict_stop(fs->predict);
 	prefetcher_free(fs->prefetcher);
 	fs->prefetcher = NULL;
 	pressure_stop(fs->pressure);

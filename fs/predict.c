@@ -656,7 +656,7 @@ int predict_start(struct predict *p)
 	return r;
 }
 
-void predict_free(struct predict *p)
+void predict_stop(struct predict *p)
 {
 	if (!p)
 		return;
@@ -666,6 +666,14 @@ void predict_free(struct predict *p)
 	(void)pthread_mutex_unlock(&p->lock);
 	if (p->started)
 		(void)pthread_join(p->thread, NULL);
+	p->started = false;
+}
+
+void predict_free(struct predict *p)
+{
+	if (!p)
+		return;
+	predict_stop(p);
 	(void)pthread_cond_destroy(&p->wake);
 	(void)pthread_mutex_destroy(&p->lock);
 	predict_belief_fini(&p->belief);

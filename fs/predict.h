@@ -57,7 +57,11 @@ MUST_CHECK int predict_new(const struct predict_setup *setup, struct predict **p
 /* Starts the thread. 0 or a negative errno. */
 MUST_CHECK int predict_start(struct predict *predict);
 
-/* Stops the thread if it was started; NULL is fine. No other call may be in progress. */
+/* Stops the thread if it was started: nothing is asked for from here on. Other calls go
+ * on to be fine, in any thread; so is NULL. */
+void predict_stop(struct predict *predict);
+
+/* Stops, and frees; NULL is fine. No other call may be in progress. */
 void predict_free(struct predict *predict);
 
 /* Requests can be made: begins with what the profile has first. Without one nothing
