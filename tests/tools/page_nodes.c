@@ -48,37 +48,46 @@ struct mapping {
 	size_t length;
 };
 
+/* A list such as "0-3,8". */
+static void add_cpus(const char *list, cpu_set_t *cpus)
+{
+	while (*list >= '0' && *list <= '9') {
+		char *end;
+		unsigned long first = strtoul(list, &end, 10);
+		unsigned long last = *end == '-' ? strtoul(end + 1, &end, 10) : first;
+
+		for (unsigned long cpu = first; cpu <= last && cpu < CPU_SETSIZE; cpu++)
+			CPU_SET(cpu, cpus);
+		list = *end == ',' ? end + 1 : end;
+	}
+}
+
 static void run_on_node(const char *node)
 {
 	char path[128];
+	char list[4096];
 	FILE *file;
 	cpu_set_t cpus;
-	unsigned first;
-	unsigned last;
 
 	snprintf(path, sizeof(path), "/sys/devices/system/node/node%s/cpulist", node);
 	file = fopen(path, "re");
-	if (!file)
+	if (!file || !fgets(list, sizeof(list), file))
 		err(1, "%s", path);
-	CPU_ZERO(&cpus);
-	while (fscanf(file, "%u", &first) == 1) {
-		last = first;
-		if (fscanf(file, "-%u", &last) < 0 && ferror(file))
-			err(1, "%s", path);
-		for (unsigned cpu = first; cpu <= last && cpu < CPU_SETSIZE; cpu++)
-			CPU_SET(cpu, &cpus);
-		if (fgetc(file) != ',')
-			break;
-	}
 	fclose(file);
+	CPU_ZERO(&cpus);
+	add_cpus(list, &cpus);
 	if (sched_setaffinity(0, sizeof(cpus), &cpus) < 0)
 		err(1, "processors of node %s", node);
 }
 
 static void parse_range(struct arguments *args, const char *text)
 {
-	if (sscanf(text, "%" SCNu64 ":%" SCNu64, &args->offset, &args->length) != 2 ||
-	    args->length == 0)
+	char *end;
+
+	args->offset = strtoull(text, &end, 10);
+	if (*end == ':')
+		args->length = strtoull(end + 1, &end, 10);
+	if (*end != '\0' || args->length == 0)
 		errx(2, "'%s': not OFFSET:LENGTH", text);
 	args->has_range = true;
 }
