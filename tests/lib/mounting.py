@@ -70,9 +70,10 @@ def wait_for(condition, seconds=5.0, step=0.02):
 def is_running(pid):
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        # The first thread of a process may end before others, which keep its files.
+        return state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state not in "ZX"
 
 
 def daemons():

@@ -777,6 +777,8 @@ def test_a_daemon_that_dies_is_told(slow):
     _, err = command.communicate(timeout=30)
     assert command.returncode == 1
     assert err == f"mountctl: {mounted.path}: the daemon is gone\n"
+    # Until then it has the file of the other mount open.
+    assert mounting.wait_for(lambda: not mounting.is_running(mounted.pid))
 
 
 def test_the_end_does_not_wait_for_jobs(resident, mount, tmp_path):
