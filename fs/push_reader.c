@@ -41,10 +41,6 @@
 #define MARGINS      2
 #define LEAST_MARGIN (8 * MIB)
 
-/* Of the source, ahead of what is pushed: keeps a disk busy. */
-#define SOURCE_AHEAD (16 * MIB)
-#define SOURCE_PIECE (2 * MIB)
-
 /* Each reader that leaves most of it unused doubles the evidence that is wanted of the
  * next ones. */
 #define MOST_DOUBT 6u
@@ -133,26 +129,6 @@ void push_heed_memory(struct push *p)
 		push_pause(p);
 }
 
-/* A disk is kept busy with what is pushed next. */
-static void advise(struct lane *lane, uint64_t limit)
-{
-	uint64_t until = smaller(lane->pushed + SOURCE_AHEAD, limit);
-
-	lane->advised = larger(lane->advised, lane->pushed);
-	while (lane->advised < until) {
-		uint64_t n = smaller(SOURCE_PIECE, until - lane->advised);
-		uint64_t from =
-			lane->place.start + lane->advised - lane->place.header_len;
-		uint64_t cached = 0;
-
-		/* Where that is not known, what is cached costs the kernel a look. */
-		(void)!pagecache_count(lane->place.file, from, n, &cached);
-		if (cached < n)
-			pagecache_ask(lane->place.file, from, n);
-		lane->advised += n;
-	}
-}
-
 /*
  * The source is looked at before and after. Where it changed in between the pages may
  * hold other bytes than were mounted, and the watch may have made the kernel forget all
@@ -195,7 +171,8 @@ static int store(struct push *p, struct lane *lane, uint64_t len)
 	return 0;
 }
 
-/* Whether a store would not wait for the disk. Where the kernel does not tell, it may. */
+/* Whether a store would not wait for the disk, where the client's own READs keep more
+ * requests going. Where the kernel does not tell, it may. */
 static bool is_cached(const struct lane *lane, uint64_t len)
 {
 	uint64_t from = lane->place.start + lane->pushed - lane->place.header_len;
@@ -349,9 +326,6 @@ static enum push_turn push_ahead(struct push *p, unsigned int slot)
 		return wait_for(lane);
 	/* Pages are stored by this thread, and else would be by the reader. */
 	placement_enter_node(p->fs->placement, lane->node);
-	/* The prefetcher does so for those that are only expected. */
-	if (!is_awaited(lane))
-		advise(lane, limit);
 	while (r == 0 && lane->pushed < until) {
 		r = store_step(p, lane, until);
 		readers_keep(&p->readers, slot, lane->pushed);

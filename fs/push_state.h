@@ -30,7 +30,6 @@ struct lane {
 	uint64_t base;    /* where the present stretch begins */
 	uint64_t pushed;  /* and ends so far */
 	uint64_t known;   /* how far the reader was when we last looked */
-	uint64_t advised; /* the source was asked for up to here */
 	uint64_t stored;  /* bytes, in all */
 	uint64_t used;
 	uint64_t news_ns; /* when the reader last came forward */
