@@ -27,10 +27,10 @@ struct lane {
 	uint64_t start; /* of the run; another one is another reader */
 	uint64_t begin; /* of what may be pushed: behind the header of a view */
 	uint64_t end;
-	uint64_t base;    /* where the present stretch begins */
-	uint64_t pushed;  /* and ends so far */
-	uint64_t known;   /* how far the reader was when we last looked */
-	uint64_t stored;  /* bytes, in all */
+	uint64_t base;   /* where the present stretch begins */
+	uint64_t pushed; /* and ends so far */
+	uint64_t known;  /* how far the reader was when we last looked */
+	uint64_t stored; /* bytes, in all */
 	uint64_t used;
 	uint64_t news_ns; /* when the reader last came forward */
 	bool expected;    /* it was asked for, and needs no evidence */
