@@ -46,6 +46,7 @@ static const char *words_of(int error)
 	}
 }
 
+/* Each takes a look at all names, and of patterns there may be thousands. */
 static int change_rules(const struct weightfs *fs, struct job *job)
 {
 	struct placement_rules *rules = placement_rules_of(fs->placement);
@@ -53,8 +54,9 @@ static int change_rules(const struct weightfs *fs, struct job *job)
 	int r = 0;
 
 	for (size_t i = 0; i < spec->pattern_count && r == 0; i++)
-		r = change_rule(rules, spec, spec->patterns[i]);
-	if (r < 0)
+		r = job_should_stop(job) ? -ECANCELED
+					 : change_rule(rules, spec, spec->patterns[i]);
+	if (r < 0 && r != -ECANCELED)
 		job_fail(job, words_of(r));
 	return r;
 }

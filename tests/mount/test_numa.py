@@ -9,6 +9,7 @@ import random
 import re
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -275,6 +276,25 @@ def test_there_are_at_most_64_rules(one_node, mount, source):
     assert len(rules(mounted)) == 64
     done = ctl("place", mounted.path, "*" * 1025, "--node", "0")
     assert done.returncode == 1 and "longer than the 1024 bytes" in done.stderr
+
+
+def test_a_job_that_changes_thousands_of_rules_ends_with_the_mount(mount, tmp_path):
+    """Each takes a look at all names: together they would take minutes."""
+    count = 5_000 if mounting.SANITIZED else 20_000
+    path = tmp_path / "many.safetensors"
+    path.write_bytes(writers.safetensors([(f"model.layers.{i}.self_attn.q_proj.weight", "U8", [1], b"x")
+                                          for i in range(count)]))
+    mounted = mount(path)
+    number = request(mounted, command="place", to="0", patterns=["*"] * 12_000)["job"]
+
+    def job():
+        return request(mounted, command="job", job=number)["job"]
+
+    assert mounting.wait_for(lambda: job()["total_count"] == count, 60), job()
+    assert job()["state"] == "running"
+    begun = time.monotonic()
+    mounted.stop()
+    assert time.monotonic() - begun < 8
 
 
 def test_requests_without_a_sensible_target_are_refused(mount, source):
