@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "util/errtext.h"
 #include "util/log.h"
@@ -17,6 +18,9 @@
 #define RUNS_MAX    255u
 
 #define RUNS_BITS 8u
+
+/* A quarter of the descriptors that the process may have. */
+#define SHARE_OF_FILES 4u
 
 struct trace {
 	atomic_uint_fast64_t end; /* of the last read */
@@ -211,17 +215,34 @@ static int open_again(const struct source_file *file)
 	return fd;
 }
 
+/* Whether the process may have another descriptor of each file that has tensors, and
+ * most are left for what a mount cannot do without. */
+static bool has_descriptors(const struct served *served)
+{
+	struct rlimit limit = { .rlim_cur = 0 };
+	size_t shards = model_shard_count(served->model);
+
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	if (shards <= limit.rlim_cur / SHARE_OF_FILES)
+		return true;
+	log_info("%s: random reads get no descriptors of their own: the model's %zu "
+		 "files are more than a quarter of the limit of open files, %ju",
+		 served->source->path, shards, (uintmax_t)limit.rlim_cur);
+	return false;
+}
+
 static int init_advices(struct advices *a)
 {
 	const struct source *source = a->served->source;
 	size_t count = model_tensor_count(a->served->model);
+	bool again = has_descriptors(a->served);
 
 	a->traces = calloc(count > 0 ? count : 1, sizeof(*a->traces));
 	a->random_fds = calloc(source->file_count, sizeof(*a->random_fds));
 	if (!a->traces || !a->random_fds)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < source->file_count; i++)
-		a->random_fds[i] = a->served->file_tensor_bytes[i] > 0
+		a->random_fds[i] = again && a->served->file_tensor_bytes[i] > 0
 					   ? open_again(&source->files[i])
 					   : -1;
 	return 0;

@@ -41,7 +41,8 @@ struct advices;
 
 /* Opens a second descriptor of each file that has tensors; before the sandbox.
  * `jump_bytes` is what one touch of a mapping makes a client read. Borrows `served`. 0 or
- * -ENOMEM; a file that cannot be opened again is read as if nothing were random. */
+ * -ENOMEM. A file that cannot be opened again is read as if nothing were random, and so
+ * are all where that would take more than a quarter of RLIMIT_NOFILE. */
 MUST_CHECK int advices_new(const struct served *served, uint64_t jump_bytes,
 			   struct advices **advices);
 void advices_free(struct advices *advices); /* NULL is fine */

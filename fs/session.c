@@ -340,6 +340,21 @@ static void log_fuse(enum fuse_log_level level, const char *format, va_list args
 		log_debug("fuse: %s", words);
 }
 
+/* What is made before anything is mounted. Few of those who fail here have words: they
+ * lack memory or, where the model has very many files, descriptors. */
+static int prepare(struct session *s)
+{
+	struct weightfs *fs = s->fs;
+	int r = backings_prepare(fs, s->fuse, &s->passthrough);
+
+	/* Pages of a mirror are to lie on the memory node of whoever reads them. */
+	if (r == 0 && fs->options.push && fs->mirror.count == 0)
+		r = push_new(fs, &fs->push);
+	if (r == 0)
+		r = channel_attach(s->fuse);
+	return r < 0 ? log_errno(r, "%s: prepare", fs->mountpoint) : 0;
+}
+
 int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -356,15 +371,12 @@ int session_run(struct weightfs *fs, int visitor, bool background, bool debug)
 	r = busy_poll_init(&fs->busy_poll, KICK_SIGNAL);
 	if (r == 0)
 		r = fill_args(fs, debug, &args);
+	if (r < 0)
+		(void)log_errno(r, "%s: prepare", fs->mountpoint);
 	if (r == 0) {
 		s.fuse = fuse_session_new(&args, &weightfs_ops, sizeof(weightfs_ops), fs);
-		r = s.fuse ? backings_prepare(fs, s.fuse, &s.passthrough) : -EINVAL;
+		r = s.fuse ? prepare(&s) : -EINVAL;
 	}
-	/* Pages of a mirror are to lie on the memory node of whoever reads them. */
-	if (r == 0 && fs->options.push && fs->mirror.count == 0)
-		r = push_new(fs, &fs->push);
-	if (r == 0)
-		r = channel_attach(s.fuse);
 	if (r == 0)
 		r = run_session(&s);
 	backings_free(fs);

@@ -386,6 +386,42 @@ def test_an_index_of_a_million_tensors_is_read_in_seconds(tmp_path):
         refused(tmp_path, folder / shards.INDEX)
 
 
+def limit_open_files(monkeypatch, most):
+    """From here on daemons start with this hard limit."""
+    def run(*args, timeout=mounting.START_S):
+        return subprocess.run(["prlimit", f"--nofile={most}:{most}", mounting.WEIGHTFS,
+                               *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=timeout)
+
+    monkeypatch.setattr(mounting, "run_weightfs", run)
+
+
+@pytest.fixture
+def many_files(tmp_path):
+    folder = tmp_path / "m"
+    tensors = {f"t.{i:03}": np.full(200_000, i % 251, np.uint8) for i in range(300)}
+    assert len(shards.save_sharded(folder, tensors, 200_000)) == 300
+    return folder, tensors
+
+
+def test_more_files_than_half_of_the_limit_are_mounted(mount, monkeypatch, many_files):
+    folder, tensors = many_files
+    limit_open_files(monkeypatch, 450)
+    mounted = mount(folder)
+    assert all(mounted.tensor(n).read_bytes() == a.tobytes() for n, a in tensors.items())
+
+
+@pytest.mark.parametrize("most", [250, 315])
+def test_a_limit_of_open_files_that_is_too_low_has_words(tmp_path, monkeypatch, many_files,
+                                                         most):
+    limit_open_files(monkeypatch, most)
+    mnt = tmp_path / "refused"
+    mnt.mkdir()
+    done = mounting.run_weightfs(many_files[0], mnt)
+    assert done.returncode == 1 and not mounting.is_mounted(mnt)
+    assert done.stderr.endswith("too many open files\n")
+
+
 # ---- changes ----
 
 

@@ -1,6 +1,7 @@
 /* Which rule counts for a tensor, and which reads are taken for random. */
 #include <errno.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "advice.h"
 #include "model_dir.h"
@@ -200,6 +201,26 @@ START_TEST(random_tensors_are_read_by_a_descriptor_of_their_own)
 }
 END_TEST
 
+START_TEST(second_descriptors_leave_most_of_the_limit_to_others)
+{
+	const struct source_file *file = &served->source->files[0];
+	struct rlimit limit;
+	struct rlimit low;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (rlim_t most = 3; most <= 4; most++) {
+		low = (struct rlimit){ .rlim_cur = most, .rlim_max = limit.rlim_max };
+		advices_free(advices);
+		advices = NULL;
+		ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+		ck_assert_int_eq(advices_new(served, JUMP, &advices), 0);
+		ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		advices_set(advices, 0, ADVICE_RANDOM);
+		ck_assert_int_eq(advices_fd(advices, 0, file), file->fd);
+	}
+}
+END_TEST
+
 START_TEST(without_advice_nothing_is_known)
 {
 	const struct source_file *file = &served->source->files[0];
@@ -228,6 +249,7 @@ static TCase *advice_case(void)
 	tcase_add_test(t, small_tensors_are_never_random);
 	tcase_add_test(t, what_was_said_outdoes_what_is_seen);
 	tcase_add_test(t, random_tensors_are_read_by_a_descriptor_of_their_own);
+	tcase_add_test(t, second_descriptors_leave_most_of_the_limit_to_others);
 	tcase_add_test(t, without_advice_nothing_is_known);
 	return t;
 }
