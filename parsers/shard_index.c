@@ -11,6 +11,7 @@
 
 #define MOST_BYTES     (1u << 27) /* 92,000 tensors take 9 MB */
 #define MOST_FILE_NAME 1024u      /* bytes; published names have about 40 */
+#define MOST_KEYS      1000u      /* with the map: writers have two */
 
 static const char map_key[] = "weight_map";
 
@@ -213,6 +214,8 @@ static int read_member(struct walk *w, struct json_text key, struct key_set *key
 				 DIAG_QUOTED(key.bytes, key.len));
 	if (err < 0)
 		return fail_memory(w->diag);
+	if (keys->count > MOST_KEYS)
+		return diag_fail(w->diag, -E2BIG, "more than %u keys", MOST_KEYS);
 	if (key.len == strlen(map_key) && memcmp(key.bytes, map_key, key.len) == 0)
 		return read_map(w);
 	return json_scan_skip(w->scan);

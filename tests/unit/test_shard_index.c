@@ -270,6 +270,31 @@ END_TEST
 
 /* ---- Limits ---- */
 
+/* "weight_map" and `others` keys. */
+static void make_keys(unsigned int others, struct strbuf *text)
+{
+	strbuf_init(text);
+	strbuf_add_str(text, "{\"weight_map\":{\"a\":\"x\"}");
+	for (unsigned int i = 0; i < others; i++)
+		strbuf_addf(text, ",\"%u\":0", i);
+	strbuf_add_str(text, "}");
+}
+
+START_TEST(there_are_at_most_so_many_keys)
+{
+	CLEANUP(strbuf_fini) struct strbuf most;
+	CLEANUP(strbuf_fini) struct strbuf more;
+	struct read r;
+
+	make_keys(999, &most);
+	read_bytes(most.data, most.len, &r);
+	ck_assert_int_eq(r.err, 0);
+	read_fini(&r);
+	make_keys(1000, &more);
+	expect_bytes_refused(more.data, more.len, -E2BIG, "more than 1000 keys");
+}
+END_TEST
+
 START_TEST(there_are_at_most_so_many_files)
 {
 	CLEANUP(strbuf_fini) struct strbuf text;
@@ -364,6 +389,7 @@ static TCase *limits_case(void)
 {
 	TCase *tcase = tcase_create("limits");
 
+	tcase_add_test(tcase, there_are_at_most_so_many_keys);
 	tcase_add_test(tcase, there_are_at_most_so_many_files);
 	tcase_add_test(tcase, there_are_at_most_so_many_tensors);
 	tcase_add_test(tcase, the_text_has_a_limit);
