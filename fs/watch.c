@@ -40,11 +40,17 @@ static int add_watch(const struct watch *w, const struct source_file *file)
 	return id;
 }
 
-/* Several names of one inode share one watch. */
+/* Several names of one inode share one watch. Where events were lost, any file may have
+ * changed. */
 static void handle_event(const struct watch *w, const struct inotify_event *event)
 {
 	const struct source *source = w->fs->served->source;
 
+	if (event->mask & IN_Q_OVERFLOW) {
+		for (uint32_t i = 0; i < source->file_count; i++)
+			(void)source_file_unchanged(&source->files[i]);
+		return;
+	}
 	for (uint32_t i = 0; i < source->file_count; i++) {
 		if (w->watch_ids[i] != event->wd)
 			continue;

@@ -4,7 +4,9 @@ import filecmp
 import json
 import os
 import shutil
+import signal
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -472,3 +474,44 @@ def test_a_changed_index_takes_no_tensor_away(mount, tmp_path):
     assert mounting.wait_for(
         lambda: read_uncached(mounted / "files" / shards.INDEX) in (errno.EIO, errno.ESTALE))
     assert all(read_uncached(mounted.tensor(name)) == tensors[name].tobytes() for name in tensors)
+
+
+def queue_events(paths, count):
+    """Changes that the kernel cannot tell as one, because they alternate."""
+    files = [open(path, "wb", buffering=0) for path in paths]
+    for _ in range(count):
+        for file in files:
+            os.pwrite(file.fileno(), b"x", 0)
+    for file in files:
+        file.close()
+
+
+def test_a_change_is_noticed_when_events_of_other_files_fill_the_queue(mount, tmp_path):
+    folder = tmp_path / "m"
+    tensors = {f"t.{i}": np.full(MIB, i, np.uint8) for i in range(2)}
+    names = shards.save_sharded(folder, tensors, MIB)
+    logs = [folder / "train.log", folder / "eval.log"]
+    for path in logs:
+        path.write_text("")
+    mounted = mount(folder, "backing=stream")
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    with open(mounted.tensor("t.0"), "rb", buffering=0) as file:
+        assert file.read() == tensors["t.0"].tobytes()
+        os.kill(mounted.pid, signal.SIGSTOP)
+        try:
+            queue_events(logs, most)
+            with open(folder / names[0], "r+b") as shard:
+                shard.seek(-1, os.SEEK_END)
+                shard.write(b"!")
+        finally:
+            os.kill(mounted.pid, signal.SIGCONT)
+
+        def read():
+            """Without a request where the kernel has the pages."""
+            try:
+                return os.pread(file.fileno(), 4096, 0)
+            except OSError as error:
+                return error.errno
+
+        assert mounting.wait_for(lambda: read() == errno.EIO)
+    assert mounted.tensor("t.1").read_bytes() == tensors["t.1"].tobytes()
