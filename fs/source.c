@@ -215,8 +215,9 @@ static int fail_open(struct scan *scan, int err, const char *name)
 			 errtext(err));
 }
 
-/* A file, or a link to one. What is none of both, cannot be opened or leads out of the
- * model's directory is left out. Takes over `name`. */
+/* A file, or a link to one. What is none of both, cannot be opened, leads out of the
+ * model's directory or has a path above 4 KiB, which the kernel does not tell, is left
+ * out. Takes over `name`. */
 static int scan_file(struct scan *scan, int dir_fd, const char *entry, char *name)
 {
 	struct stat st = { 0 };
@@ -231,7 +232,14 @@ static int scan_file(struct scan *scan, int dir_fd, const char *entry, char *nam
 		return r;
 	}
 	path = fd_path(fd);
-	if (path && !is_below(path, scan->source->root)) {
+	if (!path) {
+		int r = fail_open(scan, -errno, name);
+
+		(void)close(fd);
+		free(name);
+		return r;
+	}
+	if (!is_below(path, scan->source->root)) {
 		(void)close(fd);
 		free(path);
 		return note_link(scan, name);

@@ -424,6 +424,33 @@ def test_a_limit_of_open_files_that_is_too_low_has_words(tmp_path, monkeypatch, 
     assert done.stderr.endswith("too many open files\n")
 
 
+def make_deep(folder, length):
+    """Directories below each other whose path has more bytes than that; the last one."""
+    fd = os.open(folder, os.O_RDONLY)
+    while length > 0:
+        name = "d" * min(200, length)
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd, length = below, length - len(name) - 1
+    return fd
+
+
+def test_a_file_whose_path_is_too_long_is_left_out(mount, tmp_path):
+    folder = tmp_path / "m"
+    tensors = {"a": np.full(4, 1, np.uint8)}
+    while len(str(folder)) < 3300:
+        folder /= "m" * 200
+    names = shards.save_sharded(folder, tensors, MIB)
+    fd = make_deep(folder, 1000)
+    os.close(os.open("x", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+    os.close(fd)
+    mounted = mount(folder)
+    assert mounted.tensor("a").read_bytes() == tensors["a"].tobytes()
+    assert sorted(os.listdir(mounted / "files")) == sorted([*names, shards.INDEX])
+    shutil.rmtree(tmp_path / "m")
+
+
 # ---- changes ----
 
 
