@@ -180,18 +180,22 @@ static void write_prediction(const struct weightfs *fs, struct jsonw *w)
 
 /* A look at the page cache takes long where it has much; then what the last one found has
  * to do. */
-#define COUNT_MS 100u
+static void count_cached(const struct weightfs *fs, enum live_haste haste)
+{
+	unsigned int most_ms = haste == LIVE_AT_ONCE ? 5 : 100;
+
+	if (fs->residency)
+		(void)residency_wait(fs->residency, RESIDENCY_FILES,
+				     residency_ask(fs->residency, RESIDENCY_FILES),
+				     most_ms);
+}
 
 static void write_cached(const struct weightfs *fs, struct jsonw *w)
 {
 	struct residency_sums sums = { .known = false };
 
-	if (fs->residency) {
-		uint64_t count = residency_ask(fs->residency, RESIDENCY_FILES);
-
-		(void)residency_wait(fs->residency, RESIDENCY_FILES, count, COUNT_MS);
+	if (fs->residency)
 		residency_summarise(fs->residency, &sums);
-	}
 	member_u64(w, "source_bytes", sums.bytes);
 	jsonw_key(w, "cached_bytes");
 	if (sums.known)
@@ -380,8 +384,9 @@ static void write_counters(struct jsonw *w)
 	jsonw_end_object(w);
 }
 
-void live_write_status(const struct weightfs *fs, bool pages, struct jsonw *w)
+void live_write_status(const struct weightfs *fs, enum live_haste haste, struct jsonw *w)
 {
+	count_cached(fs, haste);
 	jsonw_begin_object(w);
 	member_u64(w, "weightfs", 1);
 	member_string(w, "version", WEIGHTFS_VERSION);
@@ -393,7 +398,7 @@ void live_write_status(const struct weightfs *fs, bool pages, struct jsonw *w)
 	write_model(fs, w);
 	write_options(fs, w);
 	write_machine(fs, w);
-	placement_write_status(fs, pages, w);
+	placement_write_status(fs, haste == LIVE_PLACED, w);
 	write_jobs(fs, w);
 	write_counters(w);
 	jsonw_end_object(w);
@@ -412,7 +417,7 @@ static void write_stats(const struct weightfs *fs, struct strbuf *out)
 	struct jsonw w;
 
 	jsonw_init(&w, out);
-	live_write_status(fs, false, &w);
+	live_write_status(fs, LIVE_AT_ONCE, &w);
 	strbuf_add_char(out, '\n');
 }
 

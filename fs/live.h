@@ -23,8 +23,14 @@ size_t live_read(struct weightfs *fs, enum live_kind kind, uint64_t offset, char
  * own; NULL where it can. Any thread. */
 const char *live_no_passthrough(const struct weightfs *fs);
 
-/* The document of docs/status.md; with `pages` it is also counted on which NUMA nodes
- * memory lies, which takes longer. Any thread. */
-void live_write_status(const struct weightfs *fs, bool pages, struct jsonw *w);
+/* How long the status may take to write. */
+enum live_haste {
+	LIVE_AT_ONCE, /* somebody waits for a file of the mount, and others behind them */
+	LIVE_COUNTED, /* what is cached may be counted, for a moment */
+	LIVE_PLACED,  /* and on which NUMA nodes memory lies */
+};
+
+/* The document of docs/status.md. Any thread. */
+void live_write_status(const struct weightfs *fs, enum live_haste haste, struct jsonw *w);
 
 #endif

@@ -36,10 +36,11 @@ static void begin_reply(struct jsonw *w)
 static void command_status(const struct weightfs *fs, const cJSON *request,
 			   struct jsonw *w)
 {
+	bool numa = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(request, "numa"));
+
 	begin_reply(w);
 	jsonw_key(w, "status");
-	live_write_status(
-		fs, cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(request, "numa")), w);
+	live_write_status(fs, numa ? LIVE_PLACED : LIVE_COUNTED, w);
 	jsonw_end_object(w);
 }
 

@@ -33,6 +33,29 @@ static bool has_tensors(const struct residency *r, uint32_t file)
 	return r->served->file_tensor_bytes[file] > 0;
 }
 
+/* So much is looked at until it is asked whether to stop: some milliseconds where all of
+ * it is cached. */
+#define PIECE ((uint64_t)1 << 30)
+
+/* What of a range is cached. 0 or a negative errno. */
+static int count_range(const struct residency *r, const struct source_file *file,
+		       uint64_t from, uint64_t len, uint64_t *cached)
+{
+	*cached = 0;
+	while (len > 0 && !atomic_load(&r->stopping)) {
+		uint64_t n = len < PIECE ? len : PIECE;
+		uint64_t part;
+		int failed = pagecache_count(file, from, n, &part);
+
+		if (failed < 0)
+			return failed;
+		*cached += part;
+		from += n;
+		len -= n;
+	}
+	return 0;
+}
+
 static void count_files(struct residency *r)
 {
 	const struct source *source = r->served->source;
@@ -44,7 +67,7 @@ static void count_files(struct residency *r)
 
 		if (!has_tensors(r, i))
 			continue;
-		if (pagecache_count(file, 0, file->size, &cached) < 0)
+		if (count_range(r, file, 0, file->size, &cached) < 0)
 			sums.known = false;
 		sums.bytes += file->size;
 		sums.cached += cached;
@@ -73,7 +96,7 @@ static void count_tensors(struct residency *r)
 		unsigned int percent = RESIDENCY_UNKNOWN;
 		uint64_t cached;
 
-		if (pagecache_count(file, t->offset, t->nbytes, &cached) == 0)
+		if (count_range(r, file, t->offset, t->nbytes, &cached) == 0)
 			percent = percent_of(cached, t->nbytes);
 		atomic_store_explicit(&r->percents[i], (unsigned char)percent,
 				      memory_order_relaxed);

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import struct
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,33 @@ def test_a_look_into_a_tensor_leaves_the_daemon_no_page_table(mount, source):
     before = page_table_bytes(mounted.pid)
     look_into_all(mounted)
     assert page_table_bytes(mounted.pid) - before < MIB
+
+
+def test_neither_a_reader_of_stats_nor_an_unmount_waits_until_all_is_counted(tmp_path):
+    """mincore(2) of a sparse file of 300 GiB takes seconds, as cachestat(2) of as much in memory."""
+    if os.getuid() != 0:
+        pytest.skip("a filter without a change of privileges takes root")
+    nbytes = 300 << 30
+    header = json.dumps({"t": {"dtype": "U8", "shape": [nbytes], "data_offsets": [0, nbytes]}}).encode()
+    path = tmp_path / "large.safetensors"
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + nbytes)
+    point = tmp_path / "mnt"
+    point.mkdir()
+    done = subprocess.run([mounting.WEIGHTFS, path, point], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=mounting.START_S,
+                          preexec_fn=lambda: mounting.forbid(SYS_CACHESTAT, errno.ENOSYS))
+    assert done.returncode == 0, done.stderr
+    (pid,) = mounting.daemons_of(point)
+    times = []
+    for _ in range(5):
+        begun = time.monotonic()
+        os.stat(point / ".weightfs/stats.json")
+        times.append(time.monotonic() - begun)
+        time.sleep(0.03)
+    assert sorted(times)[2] < 0.05, times
+    begun = time.monotonic()
+    assert mounting.umount(point) == 0
+    assert mounting.wait_for(lambda: not mounting.is_running(pid), mounting.START_S)
+    assert time.monotonic() - begun < (4 if mounting.SANITIZED else 1)
