@@ -218,6 +218,49 @@ static void warn_of_surplus(struct model *model, const struct surplus *surplus)
 	}
 }
 
+static int compare_with_file(const void *name, const void *file)
+{
+	return strcmp(name, ((const struct shard_index_file *)file)->name);
+}
+
+static bool is_named(const struct shard_index *index, const char *name)
+{
+	return bsearch(name, index->files, index->file_count, sizeof(*index->files),
+		       compare_with_file) != NULL;
+}
+
+/* Files beside the shards that are numbered as they are were taken for theirs when the
+ * model was chosen. An index that lost some of its lines, or that is of another saving
+ * of the model, would hide them. */
+static void warn_of_strays(struct served *served, const struct shard_index *index)
+{
+	const char *shard = index->files[0].name;
+	const char *first = NULL;
+	struct shard_name set;
+	struct shard_name number;
+	uint32_t count = 0;
+
+	if (!shard_name_parse(shard, &set))
+		return;
+	for (uint32_t i = 0; i < served->source->file_count; i++) {
+		const char *name = served->source->files[i].name;
+
+		if (!shard_name_parse(name, &number))
+			continue;
+		number.count = set.count; /* of another saving as well */
+		if (!shard_name_same_set(shard, &set, name, &number) ||
+		    is_named(index, name))
+			continue;
+		first = first ? first : name;
+		count++;
+	}
+	if (first)
+		model_warn(served->model,
+			   "files numbered like the shards that the index does not name: "
+			   "%" PRIu32 ", as %s",
+			   count, DIAG_QUOTED(first, strlen(first)));
+}
+
 /* All tensors of the index are in the model. */
 static void mark_named(const struct model *model, const struct shard_index *index,
 		       bool *named)
@@ -307,6 +350,7 @@ static int load_named(struct served *served, const struct shard_index *index,
 			return blame_shard(diag, r, file->name,
 					   &index->tensors[file->first]);
 	}
+	warn_of_strays(served, index);
 	return check_index(served, index, diag);
 }
 

@@ -369,6 +369,28 @@ START_TEST(tensors_that_the_index_does_not_name_are_served_with_a_warning)
 }
 END_TEST
 
+/* Of an index that lost its end, or was kept from another saving of the model. */
+START_TEST(numbered_files_that_the_index_does_not_name_are_warned_of)
+{
+	struct served *served;
+
+	write_shards("m");
+	write_shard("m/model-00001-of-00003.safetensors", ONE("x"), 1);
+	write_shard("m/model-00001-of-00002.fp16.safetensors", ONE("x"), 1);
+	write_index("m/" INDEX_NAME, "\"c\":\"model-00002-of-00002.safetensors\"");
+	served = load("m");
+	expect_model(served, "c@model-00002-of-00002.safetensors");
+	ck_assert_uint_eq(model_warning_count(served->model), 2);
+	ck_assert_str_eq(model_warning(served->model, 0),
+			 "files numbered like the shards that the index does not name: "
+			 "2, as 'model-00001-of-00002.safetensors'");
+	ck_assert_str_eq(model_warning(served->model, 1),
+			 "'model-00001-of-00002.fp16.safetensors': another model in this "
+			 "directory, which is not shown: name it to mount it");
+	served_free(served);
+}
+END_TEST
+
 START_TEST(what_a_shard_is_warned_of_has_its_name)
 {
 	struct served *served;
@@ -875,6 +897,7 @@ static TCase *index_case(void)
 	tcase_add_test(tcase, a_tensor_in_two_shards_is_refused);
 	tcase_add_test(tcase,
 		       tensors_that_the_index_does_not_name_are_served_with_a_warning);
+	tcase_add_test(tcase, numbered_files_that_the_index_does_not_name_are_warned_of);
 	tcase_add_test(tcase, what_a_shard_is_warned_of_has_its_name);
 	tcase_add_test(tcase, two_names_of_one_file_are_refused);
 	tcase_add_test(tcase, an_index_that_names_itself_by_a_link_is_refused);
