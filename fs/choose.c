@@ -64,29 +64,34 @@ static void add_format_names(struct strbuf *text)
 
 /* ---- Refusals ---- */
 
+/* What of the directory was not looked at, where that is anything. */
+static void add_left_out(const struct source *source, struct strbuf *text)
+{
+	if (source->skipped_link_count > 0)
+		strbuf_addf(text, "; %u links that lead out of it were left out",
+			    source->skipped_link_count);
+	if (source->broken_link_count > 0)
+		strbuf_addf(text, "; %u links lead to files that do not exist",
+			    source->broken_link_count);
+}
+
 static int fail_no_model(const struct source *source, struct diag *diag)
 {
-	char names[256];
+	char words[512];
 	struct strbuf text;
 
-	strbuf_init_fixed(&text, names, sizeof(names));
+	strbuf_init_fixed(&text, words, sizeof(words));
 	add_format_names(&text);
-	if (source->is_dir && source->skipped_link_count > 0)
-		return diag_fail(
-			diag, -ENOENT,
-			"%s: no model in this directory: none of its %u files is one "
-			"of: %s; %u links that lead out of it were left out",
-			source->path, source->file_count, names,
-			source->skipped_link_count);
-	if (source->is_dir)
-		return diag_fail(
-			diag, -ENOENT,
-			"%s: no model in this directory: none of its %u files is one "
-			"of: %s",
-			source->path, source->file_count, names);
-	return diag_fail(diag, -EBADMSG,
-			 "%s: not a model file: the content is none of: %s", source->path,
-			 names);
+	if (!source->is_dir)
+		return diag_fail(diag, -EBADMSG,
+				 "%s: not a model file: the content is none of: %s",
+				 source->path, words);
+	add_left_out(source, &text);
+	return diag_fail(
+		diag, -ENOENT,
+		"%s: no model in this directory: none of its %u files is one of: "
+		"%s",
+		source->path, source->file_count, words);
 }
 
 static int fail_many_models(const struct source *source, const char *first,

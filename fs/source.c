@@ -227,6 +227,7 @@ static int scan_file(struct scan *scan, int dir_fd, const char *entry, char *nam
 	if (fd < 0 || !S_ISREG(st.st_mode)) {
 		int r = fd < 0 ? fail_open(scan, fd, name) : 0;
 
+		scan->source->broken_link_count += fd == -ENOENT;
 		close_fd(&fd);
 		free(name);
 		return r;
@@ -491,6 +492,18 @@ static int check_place(const struct source *s, const char *path, struct diag *di
 	return 0;
 }
 
+/* Who copies a snapshot of the hub cache without its blobs has such links. */
+static int fail_needed(const struct source *s, const char *name, int err,
+		       struct diag *diag)
+{
+	struct stat st;
+
+	if (err == -ENOENT && fstatat(s->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return diag_fail(diag, err,
+				 "open: is a link to a file that does not exist");
+	return diag_fail(diag, err, "open: %s", errtext(err));
+}
+
 int source_need_file(struct source *s, const char *name, uint32_t *index,
 		     struct diag *diag)
 {
@@ -507,7 +520,7 @@ int source_need_file(struct source *s, const char *name, uint32_t *index,
 		return diag_fail(diag, -EINVAL, "not a regular file");
 	}
 	if (fd < 0)
-		return diag_fail(diag, fd, "open: %s", errtext(fd));
+		return fail_needed(s, name, fd, diag);
 	path = fd_path(fd);
 	r = check_place(s, path, diag);
 	if (r < 0) {

@@ -41,6 +41,7 @@ struct source {
 	int changed_event;    /* eventfd: readable once a file was seen to have changed */
 	char **skipped_links; /* names of links that lead out of the model's directory */
 	uint32_t skipped_link_count;
+	uint32_t broken_link_count; /* links to what does not exist */
 
 	/* Private. */
 	char *root; /* links may lead to anywhere below it */

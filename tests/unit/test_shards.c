@@ -530,6 +530,23 @@ START_TEST(a_shard_in_another_repository_is_refused)
 }
 END_TEST
 
+/* A snapshot that was copied without its blobs. */
+START_TEST(links_to_nothing_are_told_from_files_that_are_missing)
+{
+	model_dir_link("m/model.safetensors", "../../blobs/aa");
+	model_dir_link("m/config.json", "../../blobs/bb");
+	expect_refused("m", "m", -ENOENT,
+		       "no model in this directory: none of its 0 files is one of: gguf, "
+		       "safetensors; 2 links lead to files that do not exist");
+	model_dir_write_text("n/config.json", "{}");
+	model_dir_link("n/a.safetensors", "../../blobs/aa");
+	write_index("n/" INDEX_NAME, "\"a\":\"a.safetensors\"");
+	expect_refused("n", "n/" INDEX_NAME, -ENOENT,
+		       "shard 'a.safetensors', named for tensor 'a': open: is a link to "
+		       "a file that does not exist");
+}
+END_TEST
+
 /* ---- Numbers without an index ---- */
 
 START_TEST(numbered_files_without_an_index_are_one_model_with_a_warning)
@@ -914,6 +931,7 @@ static TCase *links_case(void)
 	tcase_add_test(tcase, a_part_of_a_pipeline_in_a_snapshot_links_to_its_blobs);
 	tcase_add_test(tcase, a_shard_outside_of_the_directory_is_refused);
 	tcase_add_test(tcase, a_shard_in_another_repository_is_refused);
+	tcase_add_test(tcase, links_to_nothing_are_told_from_files_that_are_missing);
 	return tcase;
 }
 
