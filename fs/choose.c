@@ -290,6 +290,18 @@ static bool is_side_car(const char *name)
 	return strncmp(name, "mmproj-", 7) == 0 || strncmp(name, "mtp-", 4) == 0;
 }
 
+/* As where a link named "latest" is beside it; a hub cache has files of one content
+ * once. */
+static bool is_same_file(const struct search *s, const struct candidate *a,
+			 const struct candidate *b)
+{
+	const struct source_file *left = &s->source->files[file_of(a)];
+	const struct source_file *right = &s->source->files[file_of(b)];
+
+	return a->kind == CHOICE_FILE && b->kind == CHOICE_FILE &&
+	       left->dev == right->dev && left->ino == right->ino;
+}
+
 /* The one candidate that stands for itself, or NULL. */
 static const struct candidate *find_main(const struct search *s)
 {
@@ -298,9 +310,9 @@ static const struct candidate *find_main(const struct search *s)
 	for (uint32_t i = 0; i < s->count; i++) {
 		if (is_side_car(name_of(s, &s->list[i])))
 			continue;
-		if (found)
+		if (found && !is_same_file(s, found, &s->list[i]))
 			return NULL;
-		found = &s->list[i];
+		found = found ? found : &s->list[i];
 	}
 	return found;
 }
@@ -312,7 +324,8 @@ static void take(const struct search *s, const struct candidate *chosen,
 				   .file = chosen->file,
 				   .format = chosen->format };
 	for (uint32_t i = 0; i < s->count; i++)
-		if (&s->list[i] != chosen && choice->other_count < CHOICE_MOST_OTHERS)
+		if (&s->list[i] != chosen && !is_same_file(s, &s->list[i], chosen) &&
+		    choice->other_count < CHOICE_MOST_OTHERS)
 			choice->others[choice->other_count++] = file_of(&s->list[i]);
 }
 

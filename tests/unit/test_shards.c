@@ -836,6 +836,25 @@ START_TEST(a_side_car_is_not_the_model)
 }
 END_TEST
 
+START_TEST(several_names_of_one_file_are_one_model)
+{
+	struct served *served;
+
+	write_shard("m/b.safetensors", ONE("x"), 1);
+	model_dir_link("m/a.safetensors", "b.safetensors");
+	served = load("m");
+	expect_model(served, "x@a.safetensors");
+	expect_no_warnings(served);
+	served_free(served);
+	model_dir_link("m/model.safetensors", "b.safetensors");
+	write_shard("m/c.safetensors", ONE("y"), 1);
+	served = load("m");
+	expect_model(served, "x@model.safetensors");
+	expect_other(served, "c.safetensors");
+	served_free(served);
+}
+END_TEST
+
 START_TEST(models_without_preference_are_refused)
 {
 	write_split();
@@ -970,6 +989,7 @@ static TCase *choice_case(void)
 	tcase_add_test(tcase, a_single_file_goes_before_the_index_of_the_same_name);
 	tcase_add_test(tcase, files_that_an_index_names_are_its_own);
 	tcase_add_test(tcase, a_side_car_is_not_the_model);
+	tcase_add_test(tcase, several_names_of_one_file_are_one_model);
 	tcase_add_test(tcase, models_without_preference_are_refused);
 	tcase_add_test(tcase, an_index_of_another_format_is_the_last_resort);
 	return tcase;
