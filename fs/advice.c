@@ -87,9 +87,13 @@ static void remove_rules(struct advices *a, const char *pattern)
 
 int advices_add_rule(struct advices *a, const char *pattern, enum advice advice)
 {
-	char *copy = strdup(pattern);
-	int r = copy ? 0 : -ENOMEM;
+	char *copy;
+	int r;
 
+	if (strlen(pattern) > ADVICE_PATTERN_MAX)
+		return -E2BIG;
+	copy = strdup(pattern);
+	r = copy ? 0 : -ENOMEM;
 	(void)pthread_mutex_lock(&a->lock);
 	if (r == 0)
 		remove_rules(a, pattern);

@@ -37,6 +37,9 @@ bool advice_parse(const char *name, enum advice *advice);
 /* Rules that are kept at a time. */
 #define ADVICE_RULES_MAX 256u
 
+/* Bytes of a rule's pattern: everybody who looks at stats.json gets all of them. */
+#define ADVICE_PATTERN_MAX 1024u
+
 struct advices;
 
 /* Opens a second descriptor of each file that has tensors; before the sandbox.
@@ -49,7 +52,8 @@ void advices_free(struct advices *advices); /* NULL is fine */
 
 /* ---- Rules; any thread, one at a time for the lock is theirs ---- */
 
-/* Keeps a rule. 0, -ENOSPC (there are ADVICE_RULES_MAX) or -ENOMEM. */
+/* Keeps a rule. 0; -E2BIG: the pattern is too long; -ENOSPC: there are ADVICE_RULES_MAX;
+ * or -ENOMEM. */
 MUST_CHECK int advices_add_rule(struct advices *advices, const char *pattern,
 				enum advice advice);
 

@@ -330,6 +330,9 @@ static int keep_rules(const struct hints *hints, struct job *job)
 	if (r == -ENOSPC)
 		job_fail(job, "advise: 256 rules are kept already: 'normal' for '*' "
 			      "takes them away");
+	else if (r == -E2BIG)
+		job_fail(job, "advise: a pattern is longer than the 1024 bytes that "
+			      "rules may have");
 	else if (r < 0)
 		job_fail(job, "out of memory");
 	return r;

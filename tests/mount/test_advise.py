@@ -176,6 +176,17 @@ def test_there_may_be_256_rules(streamed):
     assert ctl("advise", streamed.path, "a.first", "random").returncode == 0
 
 
+def test_a_rule_has_at_most_1024_bytes(streamed):
+    done = ctl("advise", streamed.path, "*" * 1025, "random")
+    assert done.returncode == 1
+    assert done.stderr == f"mountctl: {streamed.path}: advise: a pattern is longer than the 1024 " \
+        "bytes that rules may have\n"
+    assert cache(streamed)["rules"] == []
+    assert ctl("advise", streamed.path, "*" * 1024, "random").returncode == 0
+    # What acts at once is not kept.
+    assert ctl("advise", streamed.path, "*" * 1025, "dontneed").returncode == 0
+
+
 def touch(path, offsets):
     """One byte of a fresh mapping at each of them."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:

@@ -232,6 +232,18 @@ START_TEST(without_advice_nothing_is_known)
 }
 END_TEST
 
+START_TEST(patterns_are_bounded)
+{
+	char pattern[ADVICE_PATTERN_MAX + 2] = { 0 };
+
+	memset(pattern, 'a', ADVICE_PATTERN_MAX + 1);
+	ck_assert_int_eq(advices_add_rule(advices, pattern, ADVICE_RANDOM), -E2BIG);
+	expect_rules("[]");
+	pattern[ADVICE_PATTERN_MAX] = '\0';
+	add(pattern, ADVICE_RANDOM);
+}
+END_TEST
+
 static TCase *advice_case(void)
 {
 	TCase *t = tcase_create("advice");
@@ -240,6 +252,7 @@ static TCase *advice_case(void)
 	tcase_add_test(t, rules_stand_in_the_order_in_which_they_count);
 	tcase_add_test(t, what_is_said_of_all_names_outdoes_what_was_said_before);
 	tcase_add_test(t, rules_are_bounded);
+	tcase_add_test(t, patterns_are_bounded);
 	tcase_add_test(t, advice_is_of_one_tensor_and_the_last_one_counts);
 	tcase_add_test(t, names_are_known_and_others_are_not);
 	tcase_add_test(t, touches_here_and_there_are_random);
