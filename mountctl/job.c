@@ -77,6 +77,20 @@ static bool take_target(struct request *request, int option, const char *nodes)
 	return first;
 }
 
+/* "0,1": which of them are there the daemon knows. */
+static bool is_node_list(const char *list)
+{
+	for (;;) {
+		size_t digits = strspn(list, "0123456789");
+
+		if (digits == 0 || (list[digits] != ',' && list[digits] != '\0'))
+			return false;
+		if (list[digits] == '\0')
+			return true;
+		list += digits + 1;
+	}
+}
+
 static bool is_target(int option)
 {
 	return option == JOB_OPTION_NODE || option == JOB_OPTION_INTERLEAVE ||
@@ -102,6 +116,10 @@ static enum command_result take_options(struct request *request,
 			return command_wrong_usage(
 				request->command,
 				"--view takes tensors, npy and safetensors");
+		else if (option == JOB_OPTION_NODE && !is_node_list(optarg))
+			return command_wrong_usage(
+				request->command,
+				"--node takes numbers of nodes, as in 0 or 0,1");
 		else if (is_target(option) && !take_target(request, option, optarg))
 			return command_wrong_usage(request->command,
 						   "says twice where to");

@@ -255,7 +255,8 @@ def test_what_cannot_be_a_rule_is_refused_with_words(one_node, mount, source):
     for words, code, message in [
             (("c.*", "--node", "0"), 1, "'c.*': no tensor has such a name"),
             (("a.*", "--reset"), 1, f"{path}: there is no rule with just this pattern"),
-            (("a.*", "--node", "x"), 1, f"{path}: no such nodes: there are 0"),
+            *[(("a.*", "--node", nodes), 2, "place: --node takes numbers of nodes, as in 0 or 0,1")
+              for nodes in ("x", "", "0,", "-1", "0 1", "interleave", "gpu:0")],
             (("a.*", "--node", "60"), 1, f"{path}: no such nodes: there are 0"),
             (("a.*",), 2, "place: needs --node, --interleave, --local or --reset"),
             (("--node", "0"), 2, "place: needs a mount point and a pattern"),
