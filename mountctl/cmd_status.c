@@ -376,6 +376,10 @@ static void print_options(struct json status)
 	line_count("threads", json_u64(json_get(options, "threads")));
 	line_size("read-ahead", json_u64(json_get(readahead, "bytes")));
 	line_string("source cache", json_get(options, "source_cache"));
+	if (!json_is_true(json_get(json_get(status, "prediction"), "available")))
+		line_string("prediction", json_get(options, "prediction"));
+	if (json_type(json_get(options, "profile")) == JSON_STRING)
+		line_string("profile", json_get(options, "profile"));
 	numa_print_choice(json_get(status, "numa"));
 	line_text("allow_other",
 		  json_is_true(json_get(options, "allow_other")) ? "yes" : "no");

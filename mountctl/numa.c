@@ -59,11 +59,15 @@ static void print_choice(struct json numa)
 	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
 
 	strbuf_addf(&line, "%s: ", choice ? choice : "");
-	if (json_is_true(json_get(numa, "effective")))
+	if (!json_is_true(json_get(numa, "effective"))) {
+		strbuf_addf(&line, "no effect: %s", reason ? reason : "");
+	} else if (json_count(json_get(numa, "mirror")) > 0) {
+		strbuf_add_str(&line, "what is pinned has a copy on each of ");
+		add_target(&line, json_get(numa, "mirror"), false);
+	} else {
 		add_target(&line, json_get(numa, "placed_on"),
 			   json_is_true(json_get(numa, "interleave")));
-	else
-		strbuf_addf(&line, "no effect: %s", reason ? reason : "");
+	}
 	if (origin && *origin != '\0')
 		strbuf_addf(&line, ", that of %s", origin);
 	print_line("numa", &line);

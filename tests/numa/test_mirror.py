@@ -35,6 +35,9 @@ def test_each_node_has_a_tree(guest, mount_in):
     mirrored = mount_in(guest, "numa=mirror")
     names = guest.ok(f"ls {mirrored.path}").split()
     assert [name for name in names if name.startswith("node")] == [f"node{n}" for n in nodes(guest)]
+    numbers = ",".join(map(str, nodes(guest)))
+    assert f"mirror: what is pinned has a copy on each of nodes {numbers}\n" in \
+        guest.ok(f"mountctl status {mirrored.path}")
 
 
 @pytest.mark.parametrize("hugepages", ["always", "never"])
