@@ -383,6 +383,7 @@ static int place(struct weightfs *fs)
 static int load_profile(struct weightfs *fs, struct profile *profile)
 {
 	const char *path = fs->options.profile;
+	char absolute[PATH_MAX];
 	struct diag diag;
 
 	if (*path == '\0')
@@ -391,6 +392,9 @@ static int load_profile(struct weightfs *fs, struct profile *profile)
 		log_error("%s", diag.text);
 		return -EINVAL;
 	}
+	if (realpath(path, absolute))
+		(void)snprintf(fs->options.profile, sizeof(fs->options.profile), "%s",
+			       absolute);
 	if (profile->unknown > 0)
 		log_warning("%s: profile: tensors that are not in this model are "
 			    "ignored: %u",

@@ -91,6 +91,8 @@ static uint32_t known_lines(const struct uses *uses, enum view *most)
 static int fail_line(const struct profile_reader *reader, const char *wrong,
 		     struct diag *diag)
 {
+	if (reader->line == 0)
+		return diag_fail(diag, -EBADMSG, "profile: %s", wrong);
 	return diag_fail(diag, -EBADMSG, "profile: line %u %s", reader->line, wrong);
 }
 

@@ -15,6 +15,17 @@ struct request {
 	bool json;
 };
 
+static int find_peer(const struct mount *mount, struct daemon_peer *peer)
+{
+	CLEANUP(daemon_answer_fini) struct daemon_answer answer = { 0 };
+	int r = daemon_require(mount, &answer);
+
+	if (r < 0)
+		return r;
+	r = daemon_find(mount, peer);
+	return r < 0 ? daemon_complain(mount->mountpoint, r, (struct json){ 0 }) : 0;
+}
+
 /* Finds the daemon of a mount. `mounts` and `absolute` are the caller's to free. */
 static int find_daemon(const struct request *request, struct mounts *mounts,
 		       char **absolute, struct daemon_peer *peer)
@@ -22,12 +33,8 @@ static int find_daemon(const struct request *request, struct mounts *mounts,
 	const char *below;
 	const struct mount *mount =
 		mounts_require(mounts, request->path, absolute, &below);
-	int r;
 
-	if (!mount)
-		return -ENOENT;
-	r = daemon_find(mount, peer);
-	return r < 0 ? daemon_complain(mount->mountpoint, r, (struct json){ 0 }) : 0;
+	return mount ? find_peer(mount, peer) : -ENOENT;
 }
 
 static int ask(const struct daemon_peer *peer, const char *action)
@@ -156,10 +163,8 @@ static int read_either(const struct request *request, struct strbuf *text)
 	mount = absolute ? mounts_containing(&mounts, absolute, &below) : NULL;
 	if (!mount || *below != '\0')
 		return profile_read(request->path, text);
-	r = daemon_find(mount, &peer);
-	if (r < 0)
-		return daemon_complain(mount->mountpoint, r, (struct json){ 0 });
-	return profile_fetch(&peer, text);
+	r = find_peer(mount, &peer);
+	return r < 0 ? r : profile_fetch(&peer, text);
 }
 
 static enum command_result show(const struct request *request)

@@ -99,24 +99,38 @@ static mode_t usual_mode(void)
 	return 0666 & ~mask;
 }
 
-static int fill_file(int fd, const struct strbuf *text)
+static int fill_file(int fd, const struct strbuf *text, mode_t mode)
 {
 	int r = fd_write_fully(fd, text->data, text->len, 0);
 
-	if (r == 0 && fchmod(fd, usual_mode()) < 0)
+	if (r == 0 && fchmod(fd, mode) < 0)
 		r = -errno;
 	return r;
 }
 
-int profile_write(const char *path, const struct strbuf *text)
+/* A slip of the hand must not cost a model, which is the other file that people have at
+ * hand here. 0 where the file is a profile or empty. */
+static int check_replaceable(const char *path)
+{
+	CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	char start[64];
+	ssize_t n = fd < 0 ? -1 : read(fd, start, sizeof(start));
+
+	if (n < 0)
+		return text_error(path, "open", errno);
+	if (n == 0 || profile_is_one(start, (size_t)n))
+		return 0;
+	(void)text_error(path, "not written: there is another file of this name", 0);
+	return -EEXIST;
+}
+
+/* Writes a file beside `path` and puts it in its place. */
+static int replace(const char *path, const struct strbuf *text, mode_t mode)
 {
 	CLEANUP(free_ptr) char *temporary = NULL;
-	struct stat st;
 	int fd;
 	int r;
 
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-		return write_over(path, text);
 	if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {
 		temporary = NULL;
 		return text_error(path, "write", ENOMEM);
@@ -124,7 +138,7 @@ int profile_write(const char *path, const struct strbuf *text)
 	fd = mkostemp(temporary, O_CLOEXEC);
 	if (fd < 0)
 		return text_error(path, "create", errno);
-	r = fill_file(fd, text);
+	r = fill_file(fd, text, mode);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
 	if (r == 0 && rename(temporary, path) < 0)
@@ -135,13 +149,35 @@ int profile_write(const char *path, const struct strbuf *text)
 	return text_error(path, "write", -r);
 }
 
+int profile_write(const char *path, const struct strbuf *text)
+{
+	CLEANUP(free_ptr) char *target = NULL;
+	struct stat st;
+	int r;
+
+	if (stat(path, &st) < 0)
+		return replace(path, text, usual_mode());
+	if (!S_ISREG(st.st_mode))
+		return write_over(path, text);
+	r = check_replaceable(path);
+	if (r < 0)
+		return r;
+	target = realpath(path, NULL);
+	if (!target)
+		return text_error(path, "write", errno);
+	return replace(target, text, st.st_mode & 0777);
+}
+
 /* ---- Reading lines ---- */
 
 static int complain_of_line(const char *subject, const struct profile_reader *reader)
 {
 	CLEANUP(strbuf_fini) struct strbuf what = { 0 };
 
-	strbuf_addf(&what, "profile: line %u %s", reader->line, reader->wrong);
+	strbuf_add_str(&what, "profile: ");
+	if (reader->line > 0)
+		strbuf_addf(&what, "line %u ", reader->line);
+	strbuf_add_str(&what, reader->wrong);
 	(void)text_error(subject, what.data ? what.data : reader->wrong, 0);
 	return -EBADMSG;
 }

@@ -91,18 +91,25 @@ static bool next_line(struct profile_reader *reader, struct profile_text *line)
 	return true;
 }
 
+bool profile_is_one(const char *text, size_t len)
+{
+	return len >= strlen(MAGIC) && memcmp(text, MAGIC, strlen(MAGIC)) == 0;
+}
+
 bool profile_begin(struct profile_reader *reader, const char *text, size_t len,
 		   struct profile_header *header)
 {
 	struct profile_text line;
 
 	*reader = (struct profile_reader){ .at = text, .end = text + len };
-	if (len > PROFILE_MAX)
-		return fail(reader, "is of a file of more than 64 MiB");
-	if (!next_line(reader, &line))
-		return reader->wrong ? false : fail(reader, "is missing");
-	if (!take_text(&line, MAGIC))
+	if (len == 0)
+		return fail(reader, "is empty");
+	if (!profile_is_one(text, len))
 		return fail(reader, "does not begin with '" MAGIC "'");
+	if (len > PROFILE_MAX)
+		return fail(reader, "has more than 64 MiB");
+	if (!next_line(reader, &line) || !take_text(&line, MAGIC))
+		return false;
 	if (!take_text(&line, "tensors=") || !take_number(&line, &header->tensors) ||
 	    !take_text(&line, " bytes=") || !take_number(&line, &header->bytes) ||
 	    !take_text(&line, " model="))

@@ -55,9 +55,12 @@ struct profile_use {
 struct profile_reader {
 	const char *at;
 	const char *end;
-	unsigned int line; /* the one that was read last, from 1 on */
+	unsigned int line; /* the one that was read last, from 1 on; 0: of the whole */
 	const char *wrong; /* what is wrong with it; NULL for nothing */
 };
+
+/* Whether a text, or as much of its beginning as is there, is a profile's. */
+bool profile_is_one(const char *text, size_t len);
 
 /* Reads the first line. False if that is none; `wrong` says why. */
 bool profile_begin(struct profile_reader *reader, const char *text, size_t len,

@@ -137,6 +137,15 @@ def test_what_cannot_be_done_is_one_sentence(mount, source, tmp_path):
         "'SECONDS SECONDS BYTES VIEW NAME'\n"
 
 
+@pytest.mark.parametrize("action", ["record", "stop", "show"])
+def test_a_daemon_that_is_gone_is_told(mount, source, action):
+    mounted = mount(source, "backing=stream")
+    mounted.kill()
+    done = ctl("profile", action, mounted.path)
+    assert (done.returncode, done.stderr) == \
+        (1, f"mountctl: {mounted.path}: the daemon is gone: unmount with 'mountctl umount'\n")
+
+
 @pytest.mark.parametrize("args", [(), ("record",), ("start", "x"), ("record", "a", "b"),
                                   ("show", "a", "b"), ("stop", "a", "b", "c")])
 def test_wrong_usage_is_told(args):
@@ -148,13 +157,38 @@ def test_a_profile_is_written_in_place_of_the_old_one_or_not_at_all(mount, sourc
     mounted = mount(source, "backing=stream")
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / "p").write_text("old")
+    (folder / "p").write_text("weightfs-profile 1 old")
     recorded(mounted, folder / "p")
     assert (folder / "p").read_text().startswith("weightfs-profile 1 ")
     assert os.listdir(folder) == ["p"]
-    assert os.stat(folder / "p").st_mode & 0o777 == 0o666 & ~current_umask()
+    assert ctl("profile", "stop", mounted.path, folder / "new").returncode == 0
+    assert os.stat(folder / "new").st_mode & 0o777 == 0o666 & ~current_umask()
     done = ctl("profile", "stop", mounted.path, "/dev/stdout")
     assert done.stdout.startswith("weightfs-profile 1 ")
+
+
+def test_what_is_no_profile_is_not_overwritten(mount, source, tmp_path):
+    mounted = mount(source, "backing=stream")
+    recorded(mounted, tmp_path / "p")
+    model = tmp_path / "other.safetensors"
+    model.write_bytes(b"a model")
+    done = ctl("profile", "stop", mounted.path, model)
+    assert (done.returncode, done.stderr) == \
+        (1, f"mountctl: {model}: not written: there is another file of this name\n")
+    assert model.read_bytes() == b"a model" and sorted(os.listdir(tmp_path))[-2:] == ["other.safetensors", "p"]
+
+
+def test_a_profile_stays_behind_its_link_and_keeps_its_mode(mount, source, tmp_path):
+    mounted = mount(source, "backing=stream")
+    recorded(mounted, tmp_path / "p")
+    (tmp_path / "p").chmod(0o600)
+    (tmp_path / "link").symlink_to("p")
+    use(mounted, 5)
+    ctl("profile", "record", mounted.path)
+    assert ctl("profile", "stop", mounted.path, tmp_path / "link").returncode == 0
+    assert os.readlink(tmp_path / "link") == "p"
+    assert len((tmp_path / "p").read_text().splitlines()) == 2
+    assert os.stat(tmp_path / "p").st_mode & 0o777 == 0o600
 
 
 def current_umask():
@@ -202,7 +236,19 @@ def test_tensors_are_resident_before_anybody_asks(mount, source, profile):
         use(mounted, i)
     found = status(mounted)["prediction"]
     assert (found["order"], found["hits"], found["predicted"]) == ("profile", len(ORDER), len(ORDER))
-    assert found["hit_rate"] == 1 and status(mounted)["options"]["profile"] == str(profile)
+    assert found["hit_rate"] == 1
+
+
+def test_the_status_names_the_profile_also_where_the_mount_was_told_a_relative_one(
+        source, profile, tmp_path):
+    (tmp_path / "mnt").mkdir()
+    done = ctl("mount", source, tmp_path / "mnt", "-o", f"profile={profile.name}", cwd=profile.parent)
+    assert done.returncode == 0, done.stderr
+    try:
+        assert ctl_json("status", tmp_path / "mnt")["options"]["profile"] == str(profile)
+        assert f"  profile      {profile}\n" in ctl("status", tmp_path / "mnt").stdout
+    finally:
+        assert ctl("umount", tmp_path / "mnt").returncode == 0
 
 
 def test_the_source_is_read_ahead_where_nothing_can_be_resident(mount, source, profile):
@@ -255,13 +301,14 @@ def test_tensors_that_the_model_does_not_have_are_told_and_ignored(source, profi
 
 
 @pytest.mark.parametrize("text, words", [
-    ("", "profile: line 0 is missing"),
+    ("", "profile: is empty"),
+    ("\x7fELF\0", "profile: does not begin with 'weightfs-profile 1 '"),
     ("weightfs-profile 1 tensors=1 bytes=1 model=m%00\n0.000 0.000 1 tensors x\n",
      "profile: of another model: none of its 1 tensors is in this one; "
      "it was recorded from 'm%00'"),
     ("weightfs-profile 1 tensors=1 bytes=1 model=m\n0.000 0.000 1 tensors\n",
      "profile: line 2 is not of the form 'SECONDS SECONDS BYTES VIEW NAME'"),
-], ids=["empty", "another", "line"])
+], ids=["empty", "binary", "another", "line"])
 def test_a_profile_that_is_none_is_refused_before_anything_is_mounted(source, tmp_path, text, words):
     path = tmp_path / "p"
     path.write_text(text)

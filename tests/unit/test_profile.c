@@ -109,10 +109,11 @@ END_TEST
 
 START_TEST(a_first_line_that_is_none_is_refused)
 {
-	expect_wrong("", "profile: line 0 is missing");
-	expect_wrong("GGUF", "profile: line 1 does not begin with 'weightfs-profile 1 '");
+	expect_wrong("", "profile: is empty");
+	expect_wrong("GGUF", "profile: does not begin with 'weightfs-profile 1 '");
+	expect_wrong("\x01\n", "profile: does not begin with 'weightfs-profile 1 '");
 	expect_wrong("weightfs-profile 2 tensors=3 bytes=12 model=m\n",
-		     "profile: line 1 does not begin with 'weightfs-profile 1 '");
+		     "profile: does not begin with 'weightfs-profile 1 '");
 	expect_wrong("weightfs-profile 1 tensors=3 model=m\n",
 		     "profile: line 1 is not of the form 'tensors=N bytes=N model=NAME'");
 	expect_wrong("weightfs-profile 1 tensors=99999999999999999999 bytes=1 model=m\n",
@@ -169,7 +170,8 @@ START_TEST(control_characters_are_refused)
 
 	expect_wrong(HEADER "0.000 0.000 4 tensors a\r\n",
 		     "profile: line 2 has a control character");
-	expect_wrong("\x1b[2J", "profile: line 1 has a control character");
+	expect_wrong("weightfs-profile 1 \x1b[2J",
+		     "profile: line 1 has a control character");
 	ck_assert_int_eq(profile_parse(with_nul, sizeof(with_nul) - 1, model, &profile,
 				       &diag),
 			 -EBADMSG);
@@ -208,8 +210,7 @@ START_TEST(a_file_is_read_and_what_is_none_is_not)
 	ck_assert_uint_eq(profile.order.count, 1);
 	profile_fini(&profile);
 	model_dir_write_text("bad", "x");
-	expect_unreadable("bad", "profile: line 1 does not begin with 'weightfs-profile "
-				 "1 '");
+	expect_unreadable("bad", "profile: does not begin with 'weightfs-profile 1 '");
 	expect_unreadable("none", "profile: read: no such file or directory");
 	expect_unreadable("", "profile: read: is a directory");
 	ck_assert_int_eq(mkfifo(model_dir_path("pipe"), 0600), 0);
