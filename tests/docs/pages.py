@@ -11,6 +11,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN = ("sh", "python", "c")
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?"
                    r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+MAN_PAGES = [ROOT / "docs/mountctl.1", ROOT / "docs/weightfs.8"]
+MAN_BLOCK = re.compile(r"^\.Bd -literal -offset indent\n(?P<text>.*?)^\.Ed$", re.M | re.S)
 
 
 @dataclass
@@ -30,6 +32,14 @@ def examples(page):
     return [Example(page, text[:match.start("text")].count("\n") + 1, match["kind"],
                     match["text"], match["reason"])
             for match in BLOCK.finditer(text) if match["kind"] in RUN]
+
+
+def man_examples(page):
+    """The commands in the blocks of a man page, block by block: the lines behind a '$'."""
+    text = page.read_text()
+    return [Example(page, text[:match.start("text")].count("\n") + 1, "sh",
+                    re.sub(r"^\$ ", "", match["text"], flags=re.M), None)
+            for match in MAN_BLOCK.finditer(text) if match["text"].startswith("$ ")]
 
 
 def table(page, *columns):

@@ -1,4 +1,5 @@
 """Every example of the pages runs, as it stands there."""
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 import mounting
 import writers
-from pages import PAGES, examples
+from pages import MAN_PAGES, PAGES, Example, examples, man_examples
 
 TIME_LIMIT_S = 120
 ALL = [example for page in PAGES for example in examples(page)]
@@ -66,6 +67,46 @@ def test_example_that_is_not_run(example):
 
 def test_the_pages_have_examples_that_run():
     assert len(ALL) > len(LEFT_OUT)
+
+
+# ---- Man pages: each block on its own ----
+
+MAN_BLOCKS = [block for page in MAN_PAGES for block in man_examples(page)]
+
+
+def llama_model():
+    """Twelve layers with the names that the man pages have, large enough to be pinned."""
+    tensors = [(f"model.layers.{layer}.self_attn.q_proj.weight", "F16", (64, 1024),
+                bytes(128 << 10)) for layer in range(12)]
+    return writers.safetensors([*tensors, ("lm_head.weight", "F16", (8,), bytes(16))])
+
+
+@pytest.fixture
+def man_place(tmp_path, place):
+    folder, environment = place
+    (folder / "model.safetensors").write_bytes(llama_model())
+    (folder / "model.gguf").write_bytes(writers.gguf([("a", (2,), 0, bytes(8))]))
+    yield folder, environment
+    subprocess.run([mounting.BIN / "mountctl", "umount", "--force", tmp_path / "mnt"],
+                   capture_output=True)
+
+
+@pytest.mark.parametrize("block", MAN_BLOCKS, ids=str)
+def test_an_example_of_a_man_page_runs(block, man_place):
+    folder, environment = man_place
+    block.text = block.text.replace("/mnt/model", str(folder / "mnt"))
+    (folder / "mnt").mkdir()
+    if not block.text.startswith(("weightfs ", "mountctl mount ", "mountctl info ")):
+        run(Example(block.page, 0, "sh", "mountctl mount model.safetensors mnt", None), folder,
+            environment)
+        reason = json.loads((folder / "mnt/.weightfs/stats.json").read_text())["passthrough"].get("reason")
+        if reason and "mountctl pin " in block.text:
+            pytest.skip(f"{block}: no passthrough: {reason}")
+    run(block, folder, environment)
+
+
+def test_the_man_pages_have_examples():
+    assert len(MAN_BLOCKS) >= 10
 
 
 def test_an_example_that_fails_is_noticed(place):

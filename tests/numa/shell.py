@@ -13,6 +13,9 @@ import machines  # noqa: E402
 def main():
     if sys.argv[1:] not in (["2"], ["4"]):
         sys.exit(__doc__)
+    reason = machines.guests.why_no_guests()
+    if reason:
+        sys.exit(reason)
     machine = {"2": machines.TWO_NODES, "4": machines.FOUR_NODES}[sys.argv[1]]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
