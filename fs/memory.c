@@ -337,6 +337,31 @@ void memory_open_events(const struct memory_roots *roots, int fds[static MEMORY_
 		fds[1] = open_trigger(dir, "memory.pressure");
 }
 
+void memory_poll_events(const int events[static MEMORY_EVENTS],
+			struct pollfd fds[static MEMORY_EVENTS])
+{
+	for (unsigned int i = 0; i < MEMORY_EVENTS; i++)
+		fds[i] = (struct pollfd){ .fd = events[i], .events = POLLPRI };
+}
+
+bool memory_event_fired(struct pollfd *fd)
+{
+	if (fd->revents & (POLLERR | POLLHUP | POLLNVAL)) {
+		fd->fd = -1;
+		return false;
+	}
+	return (fd->revents & POLLPRI) != 0;
+}
+
+bool memory_take_events(struct pollfd fds[static MEMORY_EVENTS])
+{
+	bool fired = false;
+
+	for (unsigned int i = 0; i < MEMORY_EVENTS; i++)
+		fired |= memory_event_fired(&fds[i]);
+	return fired;
+}
+
 void memory_look(struct memory_room *room)
 {
 	struct memory *memory;

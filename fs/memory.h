@@ -6,6 +6,8 @@
 #ifndef FS_MEMORY_H
 #define FS_MEMORY_H
 
+#include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "util/macros.h"
@@ -44,6 +46,15 @@ MUST_CHECK int memory_measure(const struct memory *memory, struct memory_room *r
  * them. */
 #define MEMORY_EVENTS 2
 void memory_open_events(const struct memory_roots *roots, int fds[static MEMORY_EVENTS]);
+
+/* What poll() is to be asked about them. */
+void memory_poll_events(const int events[static MEMORY_EVENTS],
+			struct pollfd fds[static MEMORY_EVENTS]);
+
+/* What poll() has said: whether one has fired. One whose control group is gone is always
+ * ready, which means nothing: it is asked about no more. */
+bool memory_event_fired(struct pollfd *fd);
+bool memory_take_events(struct pollfd fds[static MEMORY_EVENTS]);
 
 /* Measures the system once. Without /proc the machine's memory counts as available. */
 void memory_look(struct memory_room *room);

@@ -160,11 +160,10 @@ static void take_events(const struct prefetcher *p, bool fired[static MEMORY_EVE
 {
 	struct pollfd fds[MEMORY_EVENTS];
 
-	for (unsigned int i = 0; i < MEMORY_EVENTS; i++)
-		fds[i] = (struct pollfd){ .fd = p->memory_events[i], .events = POLLPRI };
+	memory_poll_events(p->memory_events, fds);
 	(void)!poll(fds, MEMORY_EVENTS, 0);
 	for (unsigned int i = 0; i < MEMORY_EVENTS; i++)
-		fired[i] = (fds[i].revents & POLLPRI) != 0;
+		fired[i] = memory_event_fired(&fds[i]);
 }
 
 /* What was only expected to be of use must not push out what is. */

@@ -251,19 +251,6 @@ static bool stay_awake(struct pressure *p)
 	return has_files(p);
 }
 
-/* Whether a trigger has fired. One whose control group is gone is forgotten. */
-static bool take_events(struct pollfd *fds, unsigned int count)
-{
-	bool fired = false;
-
-	for (unsigned int i = 0; i < count; i++) {
-		fired |= (fds[i].revents & POLLPRI) != 0;
-		if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL))
-			fds[i].fd = -1;
-	}
-	return fired;
-}
-
 static void *run_looks(void *argument)
 {
 	struct pressure *p = argument;
@@ -272,9 +259,7 @@ static void *run_looks(void *argument)
 		{ .fd = p->wake_event, .events = POLLIN },
 	};
 
-	for (unsigned int i = 0; i < MEMORY_EVENTS; i++)
-		fds[2 + i] =
-			(struct pollfd){ .fd = p->memory_events[i], .events = POLLPRI };
+	memory_poll_events(p->memory_events, fds + 2);
 	for (;;) {
 		bool awake = stay_awake(p);
 		uint64_t count;
@@ -288,7 +273,7 @@ static void *run_looks(void *argument)
 			return NULL;
 		if (fds[1].revents && read(p->wake_event, &count, sizeof(count)) < 0)
 			return NULL;
-		event = awake && take_events(fds + 2, MEMORY_EVENTS);
+		event = awake && memory_take_events(fds + 2);
 		pressure_look(p, event);
 	}
 }

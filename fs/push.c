@@ -138,19 +138,6 @@ static enum push_turn work(struct push *p)
 	return other > turn ? other : turn;
 }
 
-/* Whether a trigger has fired. One whose control group is gone is forgotten. */
-static bool take_events(struct pollfd *fds, unsigned int count)
-{
-	bool fired = false;
-
-	for (unsigned int i = 0; i < count; i++) {
-		fired |= (fds[i].revents & POLLPRI) != 0;
-		if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL))
-			fds[i].fd = -1;
-	}
-	return fired;
-}
-
 static void *run(void *argument)
 {
 	static const int timeouts_ms[] = {
@@ -165,9 +152,7 @@ static void *run(void *argument)
 		{ .fd = p->wake_event, .events = POLLIN },
 	};
 
-	for (unsigned int i = 0; i < MEMORY_EVENTS; i++)
-		fds[2 + i] =
-			(struct pollfd){ .fd = p->memory_events[i], .events = POLLPRI };
+	memory_poll_events(p->memory_events, fds + 2);
 	for (;;) {
 		enum push_turn turn = work(p);
 		uint64_t count;
@@ -187,7 +172,7 @@ static void *run(void *argument)
 			return NULL;
 		if (fds[1].revents && read(p->wake_event, &count, sizeof(count)) < 0)
 			return NULL;
-		if (turn != TURN_NOTHING && take_events(fds + 2, MEMORY_EVENTS))
+		if (turn != TURN_NOTHING && memory_take_events(fds + 2))
 			push_heed_memory(p);
 	}
 }
