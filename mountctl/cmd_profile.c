@@ -186,10 +186,11 @@ static const struct {
 	const char *name;
 	enum command_result (*run)(const struct request *request);
 	int most_arguments;
+	const char *too_many;
 } actions[] = {
-	{ "record", record, 1 },
-	{ "stop", stop, 2 },
-	{ "show", show, 1 },
+	{ "record", record, 1, "record takes no file: stop does" },
+	{ "stop", stop, 2, "stop takes a mount point and a file" },
+	{ "show", show, 1, "show takes a mount point or a file" },
 };
 
 static enum command_result run_action(int argc, char **argv, bool json)
@@ -204,8 +205,7 @@ static enum command_result run_action(int argc, char **argv, bool json)
 		if (strcmp(argv[0], actions[i].name) != 0)
 			continue;
 		if (argc - 1 > actions[i].most_arguments)
-			return command_wrong_usage(&command_profile,
-						   "too many arguments");
+			return command_wrong_usage(&command_profile, actions[i].too_many);
 		return actions[i].run(&request);
 	}
 	return command_wrong_usage(&command_profile,

@@ -1,4 +1,5 @@
 """What the pages and man pages state is what the programs and sources have."""
+import fnmatch
 import json
 import os
 import re
@@ -142,6 +143,18 @@ def test_long_names_are_cut_as_documented(mount):
 def test_the_attributes_are_the_documented_ones(named):
     documented = [row[0] for row in table("docs/formats.md", "attribute", "value")]
     assert sorted(os.listxattr(named / "tensors/lm_head/weight")) == sorted(documented)
+
+
+# ---- docs/architecture.md ----
+
+
+def test_each_file_of_the_daemon_is_in_the_table_and_no_other():
+    patterns = [pattern for row in table("docs/architecture.md", "file", "knows")
+                for pattern in re.findall(r"[\w*]+", row[0])]
+    there = {path.stem for path in (ROOT / "fs").glob("*.c")} | {"conn"}
+    described = {name for name in there for pattern in patterns if fnmatch.fnmatch(name, pattern)}
+    assert sorted(there - described) == []
+    assert [p for p in patterns if not fnmatch.filter(there, p)] == []
 
 
 # ---- docs/status.md ----

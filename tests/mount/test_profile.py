@@ -153,6 +153,12 @@ def test_wrong_usage_is_told(args):
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
 
 
+def test_who_names_the_file_too_early_is_told_when():
+    done = ctl("profile", "record", "a", "b")
+    assert done.stderr == "mountctl: profile: record takes no file: stop does: " \
+                          "see 'mountctl help profile'\n"
+
+
 def test_a_profile_is_written_in_place_of_the_old_one_or_not_at_all(mount, source, tmp_path):
     mounted = mount(source, "backing=stream")
     folder = tmp_path / "folder"
