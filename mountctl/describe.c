@@ -132,8 +132,26 @@ static void print_list(const char *heading, struct json list, const char *member
 	}
 }
 
+/* The files that have tensors. They come file by file. */
+static size_t count_files(const struct tensors *tensors)
+{
+	struct json last = { 0 };
+	size_t count = 0;
+
+	for (size_t i = 0; i < tensors->count; i++) {
+		struct json file = tensors->list[i].file;
+
+		if (count == 0 || file.len != last.len ||
+		    memcmp(file.at, last.at, last.len) != 0)
+			count++;
+		last = file;
+	}
+	return count;
+}
+
 static void print_summary(const struct tensors *tensors)
 {
+	size_t files = count_files(tensors);
 	struct json model = tensors->model;
 	CLEANUP(free_ptr) char *name = json_dup_printable(json_get(model, "name"));
 	CLEANUP(free_ptr) char *format = json_dup_printable(json_get(model, "format"));
@@ -142,6 +160,8 @@ static void print_summary(const struct tensors *tensors)
 	(void)printf("%-8s %s\n%-8s %s\n%-8s %zu\n%-8s %s\n", "name", name ? name : "",
 		     "format", format ? format : "", "tensors", tensors->count, "size",
 		     text_bytes(json_u64(json_get(model, "total_bytes")), size));
+	if (files > 1)
+		(void)printf("%-8s %zu\n", "files", files);
 }
 
 static int print_description(struct json document)

@@ -640,6 +640,7 @@ def test_info_of_a_path_that_is_not_there(mounted, tmp_path):
 def test_info_describes_a_model_without_mounting_it(source, tmp_path):
     text = ctl("info", source).stdout
     assert ["format", "safetensors"] in words(text)
+    assert "files " not in text
     assert ["F32", "12", "576 B"] in words(text)
     assert ["model.table", "U8", "1000", "1000 B"] in words(text)
     assert "n" * 60 + "... (104 bytes)" in text

@@ -159,6 +159,8 @@ def test_info_describes_it_without_a_mount(minilm_source, minilm_folder):
     assert described["model"]["tensor_count"] == len(shards.load_sharded(minilm_folder))
     shown = mountctl("info", minilm_source)
     assert shown.returncode == 0 and "safetensors" in shown.stdout
+    shards_used = {tensor["file"] for tensor in described["model"]["tensors"]}
+    assert len(shards_used) > 1 and f"\nfiles    {len(shards_used)}\n" in shown.stdout
 
 
 @pytest.mark.parametrize("backing", ["resident", "stream"])
