@@ -73,6 +73,8 @@ static void add_left_out(const struct source *source, struct strbuf *text)
 	if (source->broken_link_count > 0)
 		strbuf_addf(text, "; %u links lead to files that do not exist",
 			    source->broken_link_count);
+	if (source->forbidden_count > 0)
+		strbuf_addf(text, "; %u files may not be read", source->forbidden_count);
 }
 
 static int fail_no_model(const struct source *source, struct diag *diag)

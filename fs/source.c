@@ -228,6 +228,7 @@ static int scan_file(struct scan *scan, int dir_fd, const char *entry, char *nam
 		int r = fd < 0 ? fail_open(scan, fd, name) : 0;
 
 		scan->source->broken_link_count += fd == -ENOENT;
+		scan->source->forbidden_count += fd == -EACCES || fd == -EPERM;
 		close_fd(&fd);
 		free(name);
 		return r;

@@ -42,6 +42,7 @@ struct source {
 	char **skipped_links; /* names of links that lead out of the model's directory */
 	uint32_t skipped_link_count;
 	uint32_t broken_link_count; /* links to what does not exist */
+	uint32_t forbidden_count;   /* files that this process may not read */
 
 	/* Private. */
 	char *root; /* links may lead to anywhere below it */

@@ -547,6 +547,23 @@ START_TEST(links_to_nothing_are_told_from_files_that_are_missing)
 }
 END_TEST
 
+START_TEST(files_that_may_not_be_read_are_counted)
+{
+	bool is_root = geteuid() == 0;
+
+	write_shard("m/model.safetensors", ONE("a"), 1);
+	ck_assert_int_eq(chmod(model_dir_path("m/model.safetensors"), 0), 0);
+	ck_assert_int_eq(chmod(model_dir_path(""), 0755), 0);
+	if (is_root)
+		ck_assert_int_eq(seteuid(65534), 0);
+	expect_refused("m", "m", -ENOENT,
+		       "no model in this directory: none of its 0 files is one of: gguf, "
+		       "safetensors; 1 files may not be read");
+	if (is_root)
+		ck_assert_int_eq(seteuid(0), 0);
+}
+END_TEST
+
 /* ---- Numbers without an index ---- */
 
 START_TEST(numbered_files_without_an_index_are_one_model_with_a_warning)
@@ -951,6 +968,7 @@ static TCase *links_case(void)
 	tcase_add_test(tcase, a_shard_outside_of_the_directory_is_refused);
 	tcase_add_test(tcase, a_shard_in_another_repository_is_refused);
 	tcase_add_test(tcase, links_to_nothing_are_told_from_files_that_are_missing);
+	tcase_add_test(tcase, files_that_may_not_be_read_are_counted);
 	return tcase;
 }
 
