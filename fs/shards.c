@@ -248,6 +248,7 @@ static void warn_of_strays(struct served *served, const struct shard_index *inde
 		if (!shard_name_parse(name, &number))
 			continue;
 		number.count = set.count; /* of another saving as well */
+		number.count_digits = set.count_digits;
 		if (!shard_name_same_set(shard, &set, name, &number) ||
 		    is_named(index, name))
 			continue;

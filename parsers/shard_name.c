@@ -1,43 +1,56 @@
 #include "parsers/shard_name.h"
 
 #include <stdio.h>
+#include <string.h>
 
-/* "-00002-of-00005": two numbers of five digits. */
-#define DIGITS     5u
-#define NUMBER_LEN (1 + DIGITS + 4 + DIGITS)
+/* Most writers have five digits, the largest published models have one to six. */
+#define MOST_DIGITS 8u
 
-static bool read_digits(const char *text, uint32_t *value)
+static const char of[] = "-of-";
+
+static bool is_digit(char c)
 {
-	uint32_t v = 0;
-
-	for (unsigned int i = 0; i < DIGITS; i++) {
-		if (text[i] < '0' || text[i] > '9')
-			return false;
-		v = v * 10 + (uint32_t)(text[i] - '0');
-	}
-	*value = v;
-	return true;
+	return c >= '0' && c <= '9';
 }
 
-/* Reads the number that stands at `text`, which has at least NUMBER_LEN bytes. */
-static bool read_number(const char *text, struct shard_name *parsed)
+/* Reads the digits at `text`, as many as there are; false for none or too many. */
+static bool read_digits(const char *text, uint32_t *value, uint8_t *digits)
 {
-	return text[0] == '-' && read_digits(text + 1, &parsed->number) &&
-	       memcmp(text + 1 + DIGITS, "-of-", 4) == 0 &&
-	       read_digits(text + 1 + DIGITS + 4, &parsed->count) &&
-	       parsed->number >= 1 && parsed->number <= parsed->count &&
-	       (text[NUMBER_LEN] == '.' || text[NUMBER_LEN] == '\0');
+	uint32_t v = 0;
+	uint8_t n = 0;
+
+	while (n < MOST_DIGITS && is_digit(text[n]))
+		v = v * 10 + (uint32_t)(text[n++] - '0');
+	*value = v;
+	*digits = n;
+	return n > 0 && !is_digit(text[n]);
+}
+
+/* Reads the number around the "-of-" at `at` bytes of the name. */
+static bool read_number(const char *name, size_t at, struct shard_name *parsed)
+{
+	const char *count = name + at + strlen(of);
+	size_t start = at;
+
+	while (start > 0 && is_digit(name[start - 1]))
+		start--;
+	if (start == 0 || name[start - 1] != '-' ||
+	    !read_digits(name + start, &parsed->number, &parsed->number_digits) ||
+	    !read_digits(count, &parsed->count, &parsed->count_digits))
+		return false;
+	parsed->stem_len = start - 1;
+	parsed->suffix = count + parsed->count_digits;
+	return parsed->number >= 1 && parsed->number <= parsed->count &&
+	       (*parsed->suffix == '.' || *parsed->suffix == '\0');
 }
 
 bool shard_name_parse(const char *name, struct shard_name *parsed)
 {
-	size_t len = strlen(name);
+	for (size_t at = strlen(name); at-- > 0;) {
+		struct shard_name found;
 
-	for (size_t at = len < NUMBER_LEN ? 0 : len - NUMBER_LEN + 1; at-- > 0;) {
-		struct shard_name found = { .stem_len = at,
-					    .suffix = name + at + NUMBER_LEN };
-
-		if (read_number(name + at, &found)) {
+		if (strncmp(name + at, of, strlen(of)) == 0 &&
+		    read_number(name, at, &found)) {
 			*parsed = found;
 			return true;
 		}
@@ -49,7 +62,8 @@ char *shard_name_make(const char *name, const struct shard_name *parsed, uint32_
 {
 	char *made;
 
-	return asprintf(&made, "%.*s-%05u-of-%05u%s", (int)parsed->stem_len, name, number,
+	return asprintf(&made, "%.*s-%0*u-of-%0*u%s", (int)parsed->stem_len, name,
+			parsed->number_digits, number, parsed->count_digits,
 			parsed->count, parsed->suffix) < 0
 		       ? NULL
 		       : made;
@@ -60,6 +74,7 @@ bool shard_name_same_set(const char *a, const struct shard_name *a_parsed, const
 {
 	return a_parsed->stem_len == b_parsed->stem_len &&
 	       a_parsed->count == b_parsed->count &&
+	       a_parsed->count_digits == b_parsed->count_digits &&
 	       memcmp(a, b, a_parsed->stem_len) == 0 &&
 	       strcmp(a_parsed->suffix, b_parsed->suffix) == 0;
 }

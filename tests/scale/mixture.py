@@ -120,7 +120,7 @@ def write_sharded(folder, count=163):
     """Writes sparse shards and their index, as transformers does; as write()."""
     entries = []
     for number, part in enumerate(split(count), 1):
-        path = folder / f"model-{number:05}-of-{count:05}.safetensors"
+        path = folder / f"model-{number:05}-of-{count:06}.safetensors"
         entries += [(*entry, path.name) for entry in write_file(path, part)]
     index = {"metadata": {"total_size": sum(entry[4] for entry in entries)},
              "weight_map": {entry[0]: entry[5] for entry in entries}}

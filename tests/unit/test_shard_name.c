@@ -23,6 +23,16 @@ START_TEST(names_of_writers_have_a_number)
 }
 END_TEST
 
+/* The largest published models. */
+START_TEST(numbers_may_have_other_widths)
+{
+	expect_number("model-00001-of-000163.safetensors", 5, 1, 163, ".safetensors");
+	expect_number("model-1-of-61.safetensors", 5, 1, 61, ".safetensors");
+	expect_number("model-61-of-61.safetensors", 5, 61, 61, ".safetensors");
+	expect_number("m-00000001-of-99999999", 1, 1, 99999999, "");
+}
+END_TEST
+
 START_TEST(the_last_number_counts)
 {
 	expect_number("a-00001-of-00002-00003-of-00004.gguf", 16, 3, 4, ".gguf");
@@ -36,14 +46,18 @@ START_TEST(other_names_have_none)
 	static const char *const names[] = {
 		"",
 		"model.safetensors",
-		"model-0002-of-0005.safetensors",
-		"model-000002-of-000005.gguf",
+		"model-000000002-of-00005.gguf",
+		"model-2-of-000000005.gguf",
+		"model--of-5.gguf",
+		"model-2-of-.gguf",
+		"2-of-5.gguf",
+		"-of-",
 		"model-00002-of-00005safetensors",
 		"model_00002-of-00005.gguf",
 		"model-00000-of-00005.gguf",
 		"model-00006-of-00005.gguf",
 		"model-0000x-of-00005.gguf",
-		"-00001-of-0000",
+		"-00001-of-00000",
 		"model-00001-in-00005.gguf",
 	};
 	struct shard_name parsed;
@@ -66,6 +80,26 @@ START_TEST(another_name_of_the_set_is_made)
 }
 END_TEST
 
+static void expect_made(const char *name, uint32_t number, const char *want)
+{
+	struct shard_name parsed;
+	char *made;
+
+	ck_assert(shard_name_parse(name, &parsed));
+	made = shard_name_make(name, &parsed, number);
+	ck_assert_str_eq(made, want);
+	free(made);
+}
+
+START_TEST(other_names_have_as_many_digits)
+{
+	expect_made("m-00001-of-000163.st", 163, "m-00163-of-000163.st");
+	expect_made("m-1-of-61.st", 2, "m-2-of-61.st");
+	expect_made("m-1-of-61.st", 61, "m-61-of-61.st");
+	expect_made("m-01-of-61.st", 2, "m-02-of-61.st");
+}
+END_TEST
+
 static bool are_one_set(const char *a, const char *b)
 {
 	struct shard_name x;
@@ -78,6 +112,8 @@ static bool are_one_set(const char *a, const char *b)
 START_TEST(a_set_has_one_stem_count_and_suffix)
 {
 	ck_assert(are_one_set("m-00001-of-00003.gguf", "m-00003-of-00003.gguf"));
+	ck_assert(are_one_set("m-9-of-10.gguf", "m-10-of-10.gguf"));
+	ck_assert(!are_one_set("m-00001-of-00003.gguf", "m-00002-of-000003.gguf"));
 	ck_assert(!are_one_set("m-00001-of-00003.gguf", "n-00003-of-00003.gguf"));
 	ck_assert(!are_one_set("m-00001-of-00003.gguf", "mm-00003-of-00003.gguf"));
 	ck_assert(!are_one_set("m-00001-of-00003.gguf", "m-00001-of-00004.gguf"));
@@ -123,9 +159,11 @@ static TCase *shard_name_case(void)
 	TCase *tcase = tcase_create("shard_name");
 
 	tcase_add_test(tcase, names_of_writers_have_a_number);
+	tcase_add_test(tcase, numbers_may_have_other_widths);
 	tcase_add_test(tcase, the_last_number_counts);
 	tcase_add_test(tcase, other_names_have_none);
 	tcase_add_test(tcase, another_name_of_the_set_is_made);
+	tcase_add_test(tcase, other_names_have_as_many_digits);
 	tcase_add_test(tcase, a_set_has_one_stem_count_and_suffix);
 	tcase_add_test(tcase, names_of_indexes_say_what_they_index);
 	tcase_add_test(tcase, other_names_are_no_indexes);

@@ -586,6 +586,28 @@ START_TEST(numbered_files_without_an_index_are_one_model_with_a_warning)
 }
 END_TEST
 
+/* As one of the largest published models has them. */
+START_TEST(numbers_need_no_leading_zeros)
+{
+	struct served *served;
+
+	for (unsigned int i = 1; i <= 10; i++) {
+		char name[64];
+		char tensor[2] = { (char)('a' + i - 1), '\0' };
+		char json[128];
+
+		(void)snprintf(name, sizeof(name), "m/x-%u-of-10.safetensors", i);
+		(void)snprintf(json, sizeof(json), ONE("%s"), tensor);
+		write_shard(name, json, 1);
+	}
+	served = load("m");
+	ck_assert_uint_eq(model_shard_count(served->model), 10);
+	ck_assert_str_eq(model_shard(served->model, 1)->name, "x-2-of-10.safetensors");
+	ck_assert_str_eq(model_shard(served->model, 9)->name, "x-10-of-10.safetensors");
+	served_free(served);
+}
+END_TEST
+
 START_TEST(numbered_files_must_be_complete)
 {
 	write_shard("m/model-00001-of-00003.safetensors", ONE("a"), 1);
@@ -978,6 +1000,7 @@ static TCase *numbers_case(void)
 
 	tcase_add_test(tcase,
 		       numbered_files_without_an_index_are_one_model_with_a_warning);
+	tcase_add_test(tcase, numbers_need_no_leading_zeros);
 	tcase_add_test(tcase, numbered_files_must_be_complete);
 	return tcase;
 }
