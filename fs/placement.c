@@ -32,6 +32,10 @@ struct placement {
 	cpu_set_t cpus;               /* of the nodes of `policy`; empty: of any */
 	int meminfo[NUMA_MOST_NODES]; /* -1 for none */
 
+	/* How the process was told to allocate when it was started, as by numactl(8). */
+	int given_mode;
+	unsigned long given_nodes;
+
 	/* Bytes of files that are being filled and bound to a node, in which they do not
 	 * show yet. */
 	atomic_uint_fast64_t claimed;
@@ -152,6 +156,18 @@ static int choose_policy(struct placement *p, struct diag *diag)
 
 /* ---- Beginning and end ---- */
 
+/* Nodes as the kernel's calls take them: the bits and their number, which they count one
+ * too low. */
+#define MASK_BITS (sizeof(unsigned long) * 8 + 1)
+
+static void take_given(struct placement *p)
+{
+	if (get_mempolicy(&p->given_mode, &p->given_nodes, MASK_BITS, NULL, 0) == 0)
+		return;
+	p->given_mode = MPOL_DEFAULT;
+	p->given_nodes = 0;
+}
+
 /* Memory is looked at, and threads are moved, when no file can be opened any more. */
 static void open_nodes(struct placement *p)
 {
@@ -181,6 +197,7 @@ int placement_new(const struct placement_setup *setup, struct placement **placem
 		p->meminfo[i] = -1;
 	p->nodes = numa_nodes_with_memory(setup->sysfs) & setup->allowed;
 	p->no_effect = why_no_effect(p);
+	take_given(p);
 	if (!p->no_effect)
 		r = choose_policy(p, diag);
 	if (r == 0 && setup->model && placement_rules_new(setup->model, &p->rules) < 0)
@@ -227,10 +244,6 @@ uint64_t placement_nodes(const struct placement *placement)
 
 /* ---- Threads ---- */
 
-/* Nodes as the kernel's calls take them: the bits and their number, which they count one
- * too low. */
-#define MASK_BITS (sizeof(unsigned long) * 8 + 1)
-
 static int set_thread_policy(struct placement_policy policy)
 {
 	unsigned long mask = policy.nodes;
@@ -245,6 +258,14 @@ static int set_thread_policy(struct placement_policy policy)
 		return 0;
 	mask &= ~mask + 1; /* before Linux 5.15: the first one */
 	return set_mempolicy(MPOL_PREFERRED, &mask, MASK_BITS) < 0 ? -errno : 0;
+}
+
+/* Where the option says nothing, what the process was started with stands. */
+static int set_usual_policy(const struct placement *p)
+{
+	if (p->policy.nodes != 0)
+		return set_thread_policy(p->policy);
+	return set_mempolicy(p->given_mode, &p->given_nodes, MASK_BITS) < 0 ? -errno : 0;
 }
 
 /* Where a cpuset leaves none of these processors, the thread stays where it is. */
@@ -265,7 +286,7 @@ void placement_enter_thread(const struct placement *placement)
 
 	if (!placement_has_nodes(placement))
 		return;
-	r = set_thread_policy(placement->policy);
+	r = set_usual_policy(placement);
 	if (r < 0)
 		log_warning("%s: place the page cache of the source: %s",
 			    placement->setup.subject, errtext(-r));
@@ -292,7 +313,10 @@ static void deviate(const struct placement *placement, struct deviation next)
 	    next.policy.interleave == now->policy.interleave)
 		return;
 	*now = next;
-	(void)set_thread_policy(next.is_one ? next.policy : placement->policy);
+	if (next.is_one)
+		(void)set_thread_policy(next.policy);
+	else
+		(void)set_usual_policy(placement);
 }
 
 void placement_enter_tensor(const struct placement *placement, uint32_t tensor)

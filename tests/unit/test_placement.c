@@ -466,6 +466,39 @@ START_TEST(threads_allocate_by_the_rule_of_the_tensor_they_read)
 }
 END_TEST
 
+START_TEST(what_the_process_was_started_with_stands_where_the_option_says_nothing)
+{
+	const unsigned long first = 1;
+	const struct placement_policy local = { 0, false };
+	struct placement_setup setup = { .subject = "/mnt", .allowed = UINT64_MAX };
+	struct placement *placement;
+	struct served *served;
+	struct diag diag;
+
+	if (!can_place())
+		return;
+	sysfs_files_nodes("0-1\n", 2);
+	model_dir_write_safetensors("m.safetensors", model_json, 2);
+	ck_assert_int_eq(
+		served_load(model_dir_path("m.safetensors"), NULL, &served, &diag), 0);
+	setup.sysfs = sysfs_files_root();
+	setup.model = served->model;
+	ck_assert_int_eq(set_mempolicy(MPOL_INTERLEAVE, &first, 65), 0);
+	ck_assert_int_eq(placement_new(&setup, &placement, &diag), 0);
+	placement_enter_thread(placement);
+	ck_assert_int_eq(thread_mode(), MPOL_INTERLEAVE);
+
+	ck_assert_int_eq(placement_rules_add(placement_rules_of(placement), "b", local),
+			 0);
+	placement_enter_tensor(placement, 1);
+	ck_assert_int_eq(thread_mode(), MPOL_DEFAULT);
+	placement_enter_tensor(placement, 0);
+	ck_assert_int_eq(thread_mode(), MPOL_INTERLEAVE);
+	placement_free(placement);
+	served_free(served);
+}
+END_TEST
+
 static TCase *text_case(void)
 {
 	TCase *tcase = tcase_create("text");
@@ -517,6 +550,9 @@ static TCase *threads_case(void)
 
 	tcase_add_checked_fixture(tcase, model_dir_make, model_dir_remove);
 	tcase_add_test(tcase, threads_allocate_by_the_rule_of_the_tensor_they_read);
+	tcase_add_test(
+		tcase,
+		what_the_process_was_started_with_stands_where_the_option_says_nothing);
 	return tcase;
 }
 
