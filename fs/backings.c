@@ -176,6 +176,13 @@ static void withdraw_predicted(void *context, struct node node)
 	prefetcher_withdraw(fs->prefetcher, node.index);
 }
 
+static bool is_mapped(void *context, struct node node)
+{
+	const struct weightfs *fs = context;
+
+	return fs->inodes && inodes_is_mapped(fs->inodes, node);
+}
+
 /* What is predicted must leave room for what is in use, and must not evict what was
  * predicted before. */
 static uint64_t most_predicted(const struct weightfs *fs)
@@ -194,6 +201,7 @@ static int prepare_prediction(struct weightfs *fs)
 		.opens_are_uses = fs->options.backing == BACKING_RESIDENT,
 		.request = request_predicted,
 		.withdraw = withdraw_predicted,
+		.is_mapped = is_mapped,
 		.context = fs,
 		.profile = fs->profile ? &fs->profile->order : NULL,
 		.profile_view = fs->profile ? fs->profile->view : VIEW_RAW,

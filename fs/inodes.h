@@ -131,6 +131,10 @@ MUST_CHECK int inodes_pin(struct inodes *inodes, struct node node, bool pinned);
  * none) or -EBUSY (it is open or being made). */
 MUST_CHECK int inodes_evict(struct inodes *inodes, struct node node);
 
+/* Whether any client has the file of this node open or mapped: also one that has closed
+ * it, of which RELEASE has come. False where there is none. */
+bool inodes_is_mapped(struct inodes *inodes, struct node node);
+
 /* Evicts closed files that are not pinned, oldest use first, until `bytes` are free of
  * the limit or there are no more. Returns the bytes that were given up. */
 uint64_t inodes_shrink(struct inodes *inodes, uint64_t bytes);

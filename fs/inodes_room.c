@@ -235,6 +235,20 @@ static int evict_one(struct inodes *inodes, struct inode *inode,
 	return 0;
 }
 
+bool inodes_is_mapped(struct inodes *inodes, struct node node)
+{
+	const struct inodes_kernel *kernel = inodes->setup.kernel;
+	const struct inode *inode;
+	bool mapped;
+
+	(void)pthread_mutex_lock(&inodes->lock);
+	inode = inodes_find(inodes, node);
+	mapped = inode && inode->state == INODE_READY && kernel->is_mapped &&
+		 kernel->is_mapped(inode->file->fd);
+	(void)pthread_mutex_unlock(&inodes->lock);
+	return mapped;
+}
+
 int inodes_evict(struct inodes *inodes, struct node node)
 {
 	struct inode_file *to_close = NULL;

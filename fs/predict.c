@@ -557,6 +557,18 @@ static void begun(struct predict *p, const struct event *event)
 	}
 }
 
+/* Most loaders close a file once they have mapped it: the mapping is what is open. */
+static void released(struct predict *p, struct node node)
+{
+	struct trace *trace = &p->traces[node.index];
+
+	if (trace->opened_ns > 0 && p->setup.is_mapped &&
+	    p->setup.is_mapped(p->setup.context, node))
+		return;
+	forget_open(p, node.index);
+	trace->foreseen = false;
+}
+
 static void handle(struct predict *p, const struct event *event)
 {
 	look_at_open(p, event->time_ns);
@@ -575,8 +587,7 @@ static void handle(struct predict *p, const struct event *event)
 		replay(p, event->node.view);
 		break;
 	case EVENT_RELEASED:
-		forget_open(p, event->node.index);
-		p->traces[event->node.index].foreseen = false;
+		released(p, event->node);
 		break;
 	}
 	atomic_store_explicit(&p->shown_stage, (int)p->belief.in_force,

@@ -48,6 +48,10 @@ struct predict_setup {
 
 	/* Calls off a request that is not begun. NULL: that cannot be. */
 	void (*withdraw)(void *context, struct node node);
+
+	/* Whether a client still has a mapping of a tensor that it has closed. NULL: that
+	 * is not known. */
+	bool (*is_mapped)(void *context, struct node node);
 	void *context;
 };
 

@@ -256,6 +256,36 @@ START_TEST(a_run_goes_on_where_predicted_tensors_stay_open)
 }
 END_TEST
 
+static bool is_mapped(void *context, struct node node)
+{
+	(void)context;
+	(void)node;
+	return true;
+}
+
+START_TEST(a_run_goes_on_where_predicted_tensors_are_mapped_and_closed)
+{
+	struct predict_setup setup = { .readahead_bytes = READAHEAD,
+				       .window_max = 256 * MIB,
+				       .request = note_request,
+				       .is_mapped = is_mapped };
+
+	start_alike(MOST, 32 * MIB, 256 * MIB);
+	predict_free(predict);
+	setup.model = model;
+	ck_assert_int_eq(predict_new(&setup, &predict), 0);
+	read_whole(0);
+	for (uint32_t i = 1; i < 10; i++) {
+		predict_note_open(predict, tensor(i));
+		predict_note_release(predict, tensor(i));
+		predict_drain(predict);
+		(void)usleep(3000);
+	}
+	expect_asked(1, 16);
+	stop();
+}
+END_TEST
+
 START_TEST(opening_predicted_tensors_for_a_glance_ends_the_run)
 {
 	start_alike(MOST, 1024 * MIB, 8192 * MIB);
@@ -387,6 +417,7 @@ static TCase *predict_case(void)
 	tcase_add_test(t, a_tensor_larger_than_the_window_is_not_asked_for);
 	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_are_opened_and_closed);
 	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_stay_open);
+	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_are_mapped_and_closed);
 	tcase_add_test(t, opening_predicted_tensors_for_a_glance_ends_the_run);
 	tcase_add_test(t, where_opens_are_uses_a_run_begins_without_reads);
 	tcase_add_test(t, where_opens_are_uses_a_glance_is_none);
