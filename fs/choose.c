@@ -285,11 +285,18 @@ static const struct candidate *find_preferred(const struct search *s)
 	return NULL;
 }
 
-/* What stands beside the model proper of llama.cpp: a projector for images, or heads that
- * predict more tokens. */
+/* What stands beside the model proper of llama.cpp: a projector for images, whose name
+ * has the word "mmproj" in front or behind that of the model, or heads that predict more
+ * tokens. */
 static bool is_side_car(const char *name)
 {
-	return strncmp(name, "mmproj-", 7) == 0 || strncmp(name, "mtp-", 4) == 0;
+	static const char word[] = "mmproj";
+	const char *at = strstr(name, word);
+
+	if (at && (at == name || strchr("-._", at[-1])) &&
+	    strchr("-._", at[strlen(word)]))
+		return true;
+	return strncmp(name, "mtp-", 4) == 0;
 }
 
 /* As where a link named "latest" is beside it; a hub cache has files of one content

@@ -862,6 +862,17 @@ START_TEST(a_side_car_is_not_the_model)
 	expect_model(served, SPLIT_TENSORS);
 	expect_other(served, "mmproj-model-f16.gguf");
 	served_free(served);
+	write_part("b/g-q4.gguf", "a", -1, -1, -1);
+	write_part("b/g-mmproj-f16.gguf", "x", -1, -1, -1);
+	served = load("b");
+	expect_model(served, "a@g-q4.gguf");
+	expect_other(served, "g-mmproj-f16.gguf");
+	served_free(served);
+	write_part("c/g.gguf", "a", -1, -1, -1);
+	write_part("c/hammproject.gguf", "x", -1, -1, -1);
+	expect_refused("c", "c", -ENOTSUP,
+		       "more than one model file in this directory "
+		       "('g.gguf' and 'hammproject.gguf'): name one of them");
 	/* Alone it is one. */
 	write_part("n/mmproj-model-f16.gguf", "x", -1, -1, -1);
 	served = load("n");
