@@ -47,10 +47,11 @@ def group():
 
 @pytest.fixture
 def mounted_in(group, source, mount):
-    """The group goes after the mount in it."""
+    """The group goes after the mount in it. Only what is opened takes memory: what is predicted
+    would take the place of what was used longest ago."""
     def start(*options):
         with group.inside():
-            mounted = mount(source, "backing=resident", *options)
+            mounted = mount(source, "backing=resident", "prediction=off", *options)
         if not status(mounted)["passthrough"]["available"]:
             pytest.skip("no passthrough: " + status(mounted)["passthrough"]["reason"])
         return mounted
