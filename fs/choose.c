@@ -29,6 +29,8 @@ struct search {
 	bool by_name; /* the second round: what only promises to be a model */
 	struct candidate *list;
 	uint32_t count;
+	uint32_t broken_count; /* as in struct choice */
+	uint32_t broken;
 };
 
 /* ---- Formats ---- */
@@ -162,6 +164,15 @@ static void add_index(struct search *s, uint32_t file)
 		};
 }
 
+/* Of any format where one is forced: it is not asked what the content is then. */
+static void note_broken(struct search *s, uint32_t file)
+{
+	const char *name = s->source->files[file].name;
+
+	if (!s->forced && parser_promised(name, strlen(name)) && s->broken_count++ == 0)
+		s->broken = file;
+}
+
 static void add_candidate(struct search *s, uint32_t file)
 {
 	const struct source_file *f = &s->source->files[file];
@@ -183,6 +194,8 @@ static void add_candidate(struct search *s, uint32_t file)
 		s->list[s->count++] = (struct candidate){ .kind = CHOICE_FILE,
 							  .file = file,
 							  .format = format };
+	else
+		note_broken(s, file);
 }
 
 /* ---- What an index covers ---- */
@@ -331,7 +344,9 @@ static void take(const struct search *s, const struct candidate *chosen,
 {
 	*choice = (struct choice){ .kind = chosen->kind,
 				   .file = chosen->file,
-				   .format = chosen->format };
+				   .format = chosen->format,
+				   .broken_count = s->broken_count,
+				   .broken = s->broken };
 	for (uint32_t i = 0; i < s->count; i++)
 		if (&s->list[i] != chosen && !is_same_file(s, &s->list[i], chosen) &&
 		    choice->other_count < CHOICE_MOST_OTHERS)
@@ -344,6 +359,7 @@ static int choose_candidate(struct search *s, struct choice *choice, struct diag
 	const struct candidate *chosen;
 
 	s->count = 0;
+	s->broken_count = 0;
 	for (uint32_t i = 0; i < s->source->file_count; i++)
 		add_candidate(s, i);
 	drop_parts(s);

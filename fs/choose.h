@@ -21,6 +21,10 @@ struct choice {
 	/* Other models of the directory, which stand behind this one: a file of each. */
 	uint32_t others[CHOICE_MOST_OTHERS];
 	uint32_t other_count;
+	/* Files whose names promise a format that their content does not have, as where a
+	 * download was cut short: how many, and the first. */
+	uint32_t broken_count;
+	uint32_t broken;
 };
 
 /* `forced` is the only format that counts; NULL for any. 0, or a negative errno with

@@ -559,13 +559,32 @@ static void warn_of_others(struct served *served, const struct choice *choice)
 	}
 }
 
+/* One of them may be what was meant. */
+static void warn_of_broken(struct served *served, const struct choice *choice)
+{
+	const char *name;
+	char more[32] = "";
+
+	if (choice->broken_count == 0)
+		return;
+	if (choice->broken_count > 1)
+		(void)snprintf(more, sizeof(more), ", as of %" PRIu32 " more files",
+			       choice->broken_count - 1);
+	name = served->source->files[choice->broken].name;
+	model_warn(served->model, "%s: its name says %s, its content does not%s",
+		   DIAG_QUOTED(name, strlen(name)),
+		   parser_promised(name, strlen(name))->name, more);
+}
+
 int shards_load(struct served *served, const struct choice *choice, struct diag *diag)
 {
 	int r;
 
 	served->format = choice->format;
 	r = load_chosen(served, choice, diag);
-	if (r == 0)
+	if (r == 0) {
 		warn_of_others(served, choice);
+		warn_of_broken(served, choice);
+	}
 	return r;
 }

@@ -886,6 +886,22 @@ START_TEST(a_side_car_is_not_the_model)
 }
 END_TEST
 
+/* It may be what was meant: another model is not mounted in its place in silence. */
+START_TEST(a_file_that_is_not_what_its_name_says_is_warned_of)
+{
+	struct served *served;
+
+	model_dir_write_text("m/model.safetensors", "version https://");
+	model_dir_write_text("m/other.gguf", "");
+	write_shard("m/adapter_model.safetensors", ONE("x"), 1);
+	served = load("m");
+	expect_model(served, "x@adapter_model.safetensors");
+	expect_one_warning(served, "'model.safetensors': its name says safetensors, its "
+				   "content does not, as of 1 more files");
+	served_free(served);
+}
+END_TEST
+
 START_TEST(several_names_of_one_file_are_one_model)
 {
 	struct served *served;
@@ -1041,6 +1057,7 @@ static TCase *choice_case(void)
 	tcase_add_test(tcase, a_single_file_goes_before_the_index_of_the_same_name);
 	tcase_add_test(tcase, files_that_an_index_names_are_its_own);
 	tcase_add_test(tcase, a_side_car_is_not_the_model);
+	tcase_add_test(tcase, a_file_that_is_not_what_its_name_says_is_warned_of);
 	tcase_add_test(tcase, several_names_of_one_file_are_one_model);
 	tcase_add_test(tcase, models_without_preference_are_refused);
 	tcase_add_test(tcase, an_index_of_another_format_is_the_last_resort);
