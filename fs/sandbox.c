@@ -162,6 +162,13 @@ static const int forbidden[] = {
 	SCMP_SYS(swapon),
 	SCMP_SYS(swapoff),
 	SCMP_SYS(open_by_handle_at),
+	/* What CAP_SYS_NICE would allow besides moving pages of this process. */
+	SCMP_SYS(migrate_pages),
+	SCMP_SYS(sched_setscheduler),
+	SCMP_SYS(sched_setparam),
+	SCMP_SYS(sched_setattr),
+	SCMP_SYS(setpriority),
+	SCMP_SYS(ioprio_set),
 	SCMP_SYS(setuid),
 	SCMP_SYS(setresuid),
 	SCMP_SYS(iopl),
@@ -175,9 +182,17 @@ static bool forbid(scmp_filter_ctx filter, int call)
 	return r == 0 || r == -EDOM;
 }
 
+/* The call is left with this as its first argument. */
+static bool forbid_but(scmp_filter_ctx filter, int call, uint64_t first)
+{
+	const struct scmp_arg_cmp others = { .op = SCMP_CMP_NE, .datum_a = first };
+	int r = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), call, 1, &others);
+
+	return r == 0 || r == -EDOM;
+}
+
 static bool enter_seccomp(const struct sandbox_needs *needs)
 {
-	const struct scmp_arg_cmp not_local = { .op = SCMP_CMP_NE, .datum_a = AF_UNIX };
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 	bool ok = filter != NULL;
 
@@ -189,8 +204,10 @@ static bool enter_seccomp(const struct sandbox_needs *needs)
 		ok = forbid(filter, SCMP_SYS(io_uring_setup));
 	/* syslog and the control socket are local. */
 	if (ok)
-		ok = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM),
-					    SCMP_SYS(socket), 1, &not_local) == 0;
+		ok = forbid_but(filter, SCMP_SYS(socket), AF_UNIX);
+	/* Those of this process. */
+	if (ok)
+		ok = forbid_but(filter, SCMP_SYS(move_pages), 0);
 	if (ok)
 		ok = seccomp_load(filter) == 0;
 	if (filter)

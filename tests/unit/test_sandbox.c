@@ -2,7 +2,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "cloneplace.h"
 #include "model_dir.h"
@@ -66,6 +69,33 @@ START_TEST(files_can_be_made_where_clones_are_and_nowhere_else)
 }
 END_TEST
 
+static long move_no_pages(pid_t pid)
+{
+	return syscall(SYS_move_pages, pid, 0ul, NULL, NULL, NULL, 0);
+}
+
+START_TEST(who_may_move_pages_may_do_so_with_its_own_and_nothing_else)
+{
+	const struct source source = { .file_count = 0 };
+	const struct sandbox_needs needs = { .source = &source,
+					     .tmpfs = -1,
+					     .nodes = true };
+	bool has_numa = move_no_pages(0) == 0;
+	struct sandbox sandbox;
+
+	sandbox_enter(&sandbox, &needs);
+	if (!sandbox.seccomp) {
+		(void)fprintf(stderr, "test_sandbox: not tested: no seccomp here\n");
+		return;
+	}
+	ck_assert_int_eq(move_no_pages(0) == 0, has_numa);
+	ck_assert_int_eq(move_no_pages(getppid()), -1);
+	ck_assert_int_eq(errno, EPERM);
+	ck_assert_int_eq(setpriority(PRIO_PROCESS, 0, 1), -1);
+	ck_assert_int_eq(errno, EPERM);
+}
+END_TEST
+
 static TCase *landlock_case(void)
 {
 	TCase *tcase = tcase_create("landlock");
@@ -76,4 +106,12 @@ static TCase *landlock_case(void)
 	return tcase;
 }
 
-UNIT_MAIN("sandbox", landlock_case)
+static TCase *seccomp_case(void)
+{
+	TCase *tcase = tcase_create("seccomp");
+
+	tcase_add_test(tcase, who_may_move_pages_may_do_so_with_its_own_and_nothing_else);
+	return tcase;
+}
+
+UNIT_MAIN("sandbox", landlock_case, seccomp_case)
