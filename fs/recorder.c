@@ -20,6 +20,7 @@ struct recorder {
 	const struct served *served;
 	struct note *notes; /* made by the first start; stays until the end */
 	uint32_t *order;    /* room for the tensors in the order of their first use */
+	char *file;         /* heap; NULL for none */
 	atomic_uint_fast64_t start_ms;
 
 	/* `notes` while a recording is under way. */
@@ -116,6 +117,7 @@ void recorder_free(struct recorder *recorder)
 		return;
 	free(recorder->notes);
 	free(recorder->order);
+	free(recorder->file);
 	free(recorder);
 }
 
@@ -131,12 +133,19 @@ static int make_notes(struct recorder *r)
 }
 
 /* What is late of the recording before may still come in between: it is a use. */
-int recorder_start(struct recorder *r)
+int recorder_start(struct recorder *r, const char *file)
 {
+	char *copy;
+
 	if (recorder_is_recording(r))
 		return -EALREADY;
-	if (make_notes(r) < 0)
+	copy = file ? strdup(file) : NULL;
+	if (make_notes(r) < 0 || (file && !copy)) {
+		free(copy);
 		return -ENOMEM;
+	}
+	free(r->file);
+	r->file = copy;
 	for (uint32_t i = 0; i < tensor_count(r); i++) {
 		atomic_store(&r->notes[i].place, 0);
 		atomic_store(&r->notes[i].bytes, 0);
@@ -145,6 +154,11 @@ int recorder_start(struct recorder *r)
 	atomic_store(&r->start_ms, now_ms());
 	atomic_store_explicit(&r->active, r->notes, memory_order_release);
 	return 0;
+}
+
+const char *recorder_file(const struct recorder *recorder)
+{
+	return recorder->file;
 }
 
 bool recorder_stop(struct recorder *recorder)

@@ -28,9 +28,13 @@ void recorder_note_release(struct recorder *recorder, struct node node);
 
 /* The following are for one thread at a time. */
 
-/* Begins anew; what was recorded before is gone. 0, -EALREADY (it is under way) or
+/* Begins anew; what was recorded before is gone. `file` is what whoever began it wants it
+ * to be called, which is only kept; NULL for nothing. 0, -EALREADY (it is under way) or
  * -ENOMEM. */
-MUST_CHECK int recorder_start(struct recorder *recorder);
+MUST_CHECK int recorder_start(struct recorder *recorder, const char *file);
+
+/* That name, or NULL. */
+const char *recorder_file(const struct recorder *recorder);
 
 /* Ends it; what was recorded stays. False if none is under way. */
 bool recorder_stop(struct recorder *recorder);

@@ -1,6 +1,7 @@
 #include "requests.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include <cjson/cJSON.h>
@@ -384,9 +385,11 @@ static void reply_recording(const struct weightfs *fs, struct jsonw *w)
 static void profile_record(const struct weightfs *fs, const cJSON *request,
 			   struct jsonw *w)
 {
-	int r = recorder_start(fs->recorder);
+	const char *file =
+		cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "file"));
+	int r = file && strlen(file) >= PATH_MAX ? -ENAMETOOLONG
+						 : recorder_start(fs->recorder, file);
 
-	(void)request;
 	if (r < 0) {
 		requests_reply_error(
 			w, r == -EALREADY
@@ -411,6 +414,10 @@ static void profile_stop(const struct weightfs *fs, const cJSON *request, struct
 		return;
 	}
 	reply_recording(fs, w);
+	if (recorder_file(fs->recorder)) {
+		jsonw_key(w, "file");
+		jsonw_string(w, recorder_file(fs->recorder));
+	}
 	jsonw_end_object(w);
 }
 

@@ -7,11 +7,13 @@
 #include "mountctl/profile.h"
 #include "mountctl/text.h"
 #include "util/jsonw.h"
+#include "util/log.h"
 #include "util/size.h"
+#include "util/utf8.h"
 
 struct request {
 	const char *path; /* of the mount, or of a file to show */
-	const char *file; /* to write; NULL for none */
+	const char *file; /* to write or to show; NULL for none */
 	bool json;
 };
 
@@ -37,19 +39,66 @@ static int find_daemon(const struct request *request, struct mounts *mounts,
 	return mount ? find_peer(mount, peer) : -ENOENT;
 }
 
-static int ask(const struct daemon_peer *peer, const char *action)
+/* `file` is an absolute path, or NULL. What the daemon says of one is appended to
+ * `named`. */
+static int ask(const struct daemon_peer *peer, const char *action, const char *file,
+	       struct strbuf *named)
 {
 	CLEANUP(strbuf_fini) struct strbuf message = { 0 };
 	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
 	struct json reply = { 0 };
+	struct jsonw w;
 	int r;
 
-	strbuf_addf(&message, "{\"command\":\"profile\",\"action\":\"%s\"}\n", action);
+	jsonw_init(&w, &message);
+	jsonw_begin_object(&w);
+	jsonw_key(&w, "command");
+	jsonw_string(&w, "profile");
+	jsonw_key(&w, "action");
+	jsonw_string(&w, action);
+	if (file) {
+		jsonw_key(&w, "file");
+		jsonw_string(&w, file);
+	}
+	jsonw_end_object(&w);
+	strbuf_add_str(&message, "\n");
 	r = daemon_request(peer, &message, &text, &reply);
-	return r < 0 ? daemon_complain(peer->mountpoint, r, reply) : 0;
+	if (r < 0)
+		return daemon_complain(peer->mountpoint, r, reply);
+	if (named)
+		json_add_string(named, json_get(reply, "file"));
+	return 0;
 }
 
 /* ---- record ---- */
+
+/* From the root on: who stops it may be in another directory. */
+static char *absolute_name(const char *file)
+{
+	CLEANUP(free_ptr) char *cwd = *file == '/' ? NULL : get_current_dir_name();
+	char *name;
+
+	if (*file == '/')
+		return strdup(file);
+	return cwd && asprintf(&name, "%s/%s", cwd, file) >= 0 ? name : NULL;
+}
+
+/* What the recording is to be written to is looked at now: later the work is done. */
+static int prepare_file(const char *file, char **absolute)
+{
+	if (!file)
+		return 0;
+	*absolute = absolute_name(file);
+	if (!*absolute)
+		return text_error(file, "record", ENOMEM);
+	/* The daemon reads it as JSON. */
+	if (!utf8_is_valid(*absolute, strlen(*absolute))) {
+		(void)text_error(file, "no UTF-8: name the file when the recording stops",
+				 0);
+		return -EINVAL;
+	}
+	return profile_check_file(file);
+}
 
 static enum command_result record(const struct request *request)
 {
@@ -57,10 +106,12 @@ static enum command_result record(const struct request *request)
 	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
 	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
 	CLEANUP(free_ptr) char *absolute = NULL;
+	CLEANUP(free_ptr) char *file = NULL;
 	struct jsonw w;
 
 	if (find_daemon(request, &mounts, &absolute, &peer) < 0 ||
-	    ask(&peer, "record") < 0)
+	    prepare_file(request->file, &file) < 0 ||
+	    ask(&peer, "record", file, NULL) < 0)
 		return COMMAND_FAILED;
 	if (request->json) {
 		jsonw_init(&w, &line);
@@ -80,7 +131,7 @@ static enum command_result record(const struct request *request)
 
 /* ---- stop ---- */
 
-static void print_stopped(const struct request *request, const char *mountpoint,
+static void print_stopped(const char *file, const char *mountpoint,
 			  const struct profile_sums *sums)
 {
 	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
@@ -91,14 +142,14 @@ static void print_stopped(const struct request *request, const char *mountpoint,
 	text_add_count(&line, sums->tensors, "tensor");
 	strbuf_addf(&line, ", %s of them used in %.1f s", size_format(sums->bytes, size),
 		    (double)sums->end_ms / 1000);
-	if (request->file) {
+	if (file) {
 		strbuf_add_str(&line, ": written to ");
-		text_escape(&line, request->file, strlen(request->file));
+		text_escape(&line, file, strlen(file));
 	}
 	(void)printf("%s\n", line.data ? line.data : "");
 }
 
-static void print_stopped_json(const struct request *request, const char *mountpoint,
+static void print_stopped_json(const char *file, const char *mountpoint,
 			       const struct profile_sums *sums)
 {
 	CLEANUP(strbuf_fini) struct strbuf out = { 0 };
@@ -109,8 +160,8 @@ static void print_stopped_json(const struct request *request, const char *mountp
 	jsonw_key(&w, "mountpoint");
 	jsonw_string(&w, mountpoint);
 	jsonw_key(&w, "file");
-	if (request->file)
-		jsonw_string(&w, request->file);
+	if (file)
+		jsonw_string(&w, file);
 	else
 		jsonw_null(&w);
 	jsonw_key(&w, "tensors");
@@ -123,24 +174,42 @@ static void print_stopped_json(const struct request *request, const char *mountp
 	(void)printf("%s\n", out.data ? out.data : "");
 }
 
+/* The file to write: the one that is named now, else the one that was named when it
+ * began. Not where that was said by another user's daemon: it must not choose what we
+ * write to. NULL for none. */
+static const char *choose_file(const struct request *request,
+			       const struct daemon_peer *peer, const struct strbuf *named)
+{
+	if (request->file || named->len == 0)
+		return request->file;
+	if (peer->owner == geteuid())
+		return named->data;
+	log_warning("%s: not written: name the file: the mount is another user's",
+		    peer->mountpoint);
+	return NULL;
+}
+
 static enum command_result stop(const struct request *request)
 {
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
 	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf named = { 0 };
 	CLEANUP(strbuf_fini) struct strbuf text = { 0 };
 	CLEANUP(free_ptr) char *absolute = NULL;
 	struct profile_sums sums;
+	const char *file;
 
 	if (find_daemon(request, &mounts, &absolute, &peer) < 0 ||
-	    ask(&peer, "stop") < 0 || profile_fetch(&peer, &text) < 0 ||
+	    ask(&peer, "stop", NULL, &named) < 0 || profile_fetch(&peer, &text) < 0 ||
 	    profile_sum(peer.mountpoint, &text, &sums) < 0)
 		return COMMAND_FAILED;
-	if (request->file && profile_write(request->file, &text) < 0)
+	file = choose_file(request, &peer, &named);
+	if (file && profile_write(file, &text) < 0)
 		return COMMAND_FAILED;
 	if (request->json)
-		print_stopped_json(request, peer.mountpoint, &sums);
+		print_stopped_json(file, peer.mountpoint, &sums);
 	else
-		print_stopped(request, peer.mountpoint, &sums);
+		print_stopped(file, peer.mountpoint, &sums);
 	return command_finish();
 }
 
@@ -155,8 +224,11 @@ static int read_either(const struct request *request, struct strbuf *text)
 	CLEANUP(free_ptr) char *absolute = NULL;
 	const struct mount *mount;
 	const char *below = "";
-	int r = mounts_read(&mounts);
+	int r;
 
+	if (request->file)
+		return profile_read(request->file, text);
+	r = mounts_read(&mounts);
 	if (r < 0)
 		return r;
 	absolute = mounts_absolute_path(&mounts, request->path);
@@ -174,7 +246,7 @@ static enum command_result show(const struct request *request)
 	int r;
 
 	if (read_either(request, &text) < 0 ||
-	    profile_sum(request->path, &text, &sums) < 0)
+	    profile_sum(request->file ? request->file : request->path, &text, &sums) < 0)
 		return COMMAND_FAILED;
 	r = request->json ? profile_print_json(&text) : profile_print_table(&text);
 	return r < 0 ? COMMAND_FAILED : command_finish();
@@ -182,15 +254,16 @@ static enum command_result show(const struct request *request)
 
 /* ---- The command ---- */
 
+/* An action, a mount point, a file. */
+#define MOST_ARGUMENTS 3
+
 static const struct {
 	const char *name;
 	enum command_result (*run)(const struct request *request);
-	int most_arguments;
-	const char *too_many;
 } actions[] = {
-	{ "record", record, 1, "record takes no file: stop does" },
-	{ "stop", stop, 2, "stop takes a mount point and a file" },
-	{ "show", show, 1, "show takes a mount point or a file" },
+	{ "record", record },
+	{ "stop", stop },
+	{ "show", show },
 };
 
 static enum command_result run_action(int argc, char **argv, bool json)
@@ -204,8 +277,9 @@ static enum command_result run_action(int argc, char **argv, bool json)
 	for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
 		if (strcmp(argv[0], actions[i].name) != 0)
 			continue;
-		if (argc - 1 > actions[i].most_arguments)
-			return command_wrong_usage(&command_profile, actions[i].too_many);
+		if (argc > MOST_ARGUMENTS)
+			return command_wrong_usage(&command_profile,
+						   "too many arguments");
 		return actions[i].run(&request);
 	}
 	return command_wrong_usage(&command_profile,
@@ -231,9 +305,9 @@ static enum command_result run(int argc, char **argv, bool json)
 
 const struct command command_profile = {
 	.name = "profile",
-	.usage = "record MOUNTPOINT | stop MOUNTPOINT [FILE] | show MOUNTPOINT|FILE",
+	.usage = "record|stop|show MOUNTPOINT [FILE] | show FILE",
 	.summary = "record the order in which tensors are used",
-	.help = "  record   note from now on which tensors are used, and when\n"
+	.help = "  record   note from now on which tensors are used, and when; for FILE\n"
 		"  stop     end that, and write what was noted to FILE\n"
 		"  show     print what a mount has noted so far, or a FILE\n\n"
 		"A mount with the option profile=FILE has tensors ready in that order.\n",

@@ -168,6 +168,15 @@ int profile_write(const char *path, const struct strbuf *text)
 	return replace(target, text, st.st_mode & 0777);
 }
 
+int profile_check_file(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return errno == ENOENT ? 0 : text_error(path, "open", errno);
+	return S_ISREG(st.st_mode) ? check_replaceable(path) : 0;
+}
+
 /* ---- Reading lines ---- */
 
 static int complain_of_line(const char *subject, const struct profile_reader *reader)

@@ -17,6 +17,10 @@ MUST_CHECK int profile_read(const char *path, struct strbuf *text);
  * message logged. */
 MUST_CHECK int profile_write(const char *path, const struct strbuf *text);
 
+/* Whether profile_write() would replace the file, if there is one of this name. 0, or a
+ * negative errno with a message logged. */
+MUST_CHECK int profile_check_file(const char *path);
+
 /* What a profile adds up to. */
 struct profile_sums {
 	uint64_t tensors;

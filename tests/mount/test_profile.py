@@ -146,17 +146,77 @@ def test_a_daemon_that_is_gone_is_told(mount, source, action):
         (1, f"mountctl: {mounted.path}: the daemon is gone: unmount with 'mountctl umount'\n")
 
 
-@pytest.mark.parametrize("args", [(), ("record",), ("start", "x"), ("record", "a", "b"),
-                                  ("show", "a", "b"), ("stop", "a", "b", "c")])
+@pytest.mark.parametrize("args", [(), ("record",), ("start", "x"), ("record", "a", "b", "c"),
+                                  ("show", "a", "b", "c"), ("stop", "a", "b", "c")])
 def test_wrong_usage_is_told(args):
     done = ctl("profile", *args)
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
 
 
-def test_who_names_the_file_too_early_is_told_when():
-    done = ctl("profile", "record", "a", "b")
-    assert done.stderr == "mountctl: profile: record takes no file: stop does: " \
-                          "see 'mountctl help profile'\n"
+def test_the_file_may_be_named_when_the_recording_begins(mount, source, tmp_path):
+    mounted = mount(source, "backing=stream")
+    assert ctl("profile", "record", mounted.path, "walk", cwd=tmp_path).returncode == 0
+    use(mounted, 3)
+    assert not (tmp_path / "walk").exists()
+    done = ctl("profile", "stop", mounted.path, cwd="/")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f": written to {tmp_path}/walk\n")
+    shown = ctl("--json", "profile", "show", mounted.path, tmp_path / "walk")
+    assert [use["name"] for use in json.loads(shown.stdout)["uses"]] == [name_of(3)]
+    # The next one was given no name, or another.
+    ctl("profile", "record", mounted.path)
+    assert ctl_json("profile", "stop", mounted.path)["file"] is None
+    ctl("profile", "record", mounted.path, tmp_path / "unused")
+    assert ctl_json("profile", "stop", mounted.path, tmp_path / "other")["file"] == \
+        str(tmp_path / "other")
+    assert not (tmp_path / "unused").exists()
+
+
+def test_nothing_is_recorded_for_a_file_that_would_not_be_written(mount, source, tmp_path):
+    mounted = mount(source, "backing=stream")
+    for name, words in ((source, "not written: there is another file of this name"),
+                        (tmp_path / os.fsdecode(b"\xff"),
+                         "no UTF-8: name the file when the recording stops")):
+        done = ctl("profile", "record", mounted.path, name, errors="surrogateescape")
+        assert done.returncode == 1 and done.stderr.endswith(f": {words}\n")
+    assert "nothing was recorded" in ctl("profile", "stop", mounted.path).stderr
+
+
+# A user's mount that root may look at, and that root's recording ends.
+OF_A_USER = """
+node=$(mktemp -d) && mount -t tmpfs none "$node" && mknod -m 666 "$node/fuse" c 10 229 &&
+    mount --bind "$node/fuse" /dev/fuse && echo user_allow_other > "$node/conf" &&
+    mount --bind "$node/conf" /etc/fuse.conf || exit 9
+user() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+user weightfs "$SOURCE" "$FOLDER/mnt" -o allow_other && user mountctl profile record "$FOLDER/mnt" "$FOLDER/chosen"
+mountctl profile stop "$FOLDER/mnt"
+user mountctl profile stop "$FOLDER/mnt"
+user mountctl umount "$FOLDER/mnt"
+umount -l "$node" && rmdir "$node"
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to give up privileges")
+def test_another_users_daemon_does_not_choose_what_root_writes(tmp_path):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    folder = tmp_path / "user"
+    (folder / "mnt").mkdir(parents=True)
+    for path in (folder, folder / "mnt"):
+        os.chown(path, 65534, 65534)
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(writers.safetensors([("a", "U8", [4], b"abcd")]))
+    env = {**os.environ, "PATH": f"{mounting.BIN}:{os.environ['PATH']}", "SOURCE": str(model),
+           "FOLDER": str(folder)}
+    env.pop("XDG_RUNTIME_DIR", None)
+    done = subprocess.run(["unshare", "-m", "sh", "-c", OF_A_USER], env=env, cwd="/", text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    by_root, by_user = done.stdout.splitlines()[1:3]
+    assert done.stderr == f"mountctl: warning: {folder}/mnt: not written: name the file: " \
+        "the mount is another user's\n"
+    assert "written" not in by_root
+    assert by_user.endswith(f": written to {folder}/chosen")
+    assert (folder / "chosen").stat().st_uid == 65534
 
 
 def test_a_profile_is_written_in_place_of_the_old_one_or_not_at_all(mount, source, tmp_path):

@@ -63,9 +63,9 @@ START_TEST(nothing_is_noted_before_and_after_a_recording)
 	recorder_note_read(recorder, node(0, VIEW_RAW), 8);
 	ck_assert_uint_eq(recorder_count(recorder), 0);
 	ck_assert(!recorder_stop(recorder));
-	ck_assert_int_eq(recorder_start(recorder), 0);
+	ck_assert_int_eq(recorder_start(recorder, NULL), 0);
 	ck_assert(recorder_is_recording(recorder));
-	ck_assert_int_eq(recorder_start(recorder), -EALREADY);
+	ck_assert_int_eq(recorder_start(recorder, NULL), -EALREADY);
 	recorder_note_read(recorder, node(1, VIEW_RAW), 100);
 	ck_assert(recorder_stop(recorder));
 	ck_assert(!recorder_is_recording(recorder));
@@ -76,7 +76,7 @@ END_TEST
 
 START_TEST(tensors_stand_in_the_order_of_their_first_use)
 {
-	ck_assert_int_eq(recorder_start(recorder), 0);
+	ck_assert_int_eq(recorder_start(recorder, NULL), 0);
 	recorder_note_read(recorder, node(2, VIEW_NPY), 10);
 	recorder_note_read(recorder, node(0, VIEW_RAW), 8);
 	recorder_note_read(recorder, node(2, VIEW_RAW), 20);
@@ -86,7 +86,7 @@ END_TEST
 
 START_TEST(no_more_bytes_are_used_than_there_are)
 {
-	ck_assert_int_eq(recorder_start(recorder), 0);
+	ck_assert_int_eq(recorder_start(recorder, NULL), 0);
 	for (int i = 0; i < 3; i++)
 		recorder_note_read(recorder, node(1, VIEW_RAW), 4096);
 	expect_lines("100 tensors b%0A\n");
@@ -95,7 +95,7 @@ END_TEST
 
 START_TEST(an_open_whose_reads_nobody_sees_is_a_use_of_all)
 {
-	ck_assert_int_eq(recorder_start(recorder), 0);
+	ck_assert_int_eq(recorder_start(recorder, NULL), 0);
 	recorder_note_release(recorder, node(0, VIEW_RAW));
 	recorder_note_open(recorder, node(1, VIEW_SAFETENSORS));
 	recorder_note_release(recorder, node(1, VIEW_SAFETENSORS));
@@ -105,10 +105,10 @@ END_TEST
 
 START_TEST(a_new_recording_forgets_the_last_one)
 {
-	ck_assert_int_eq(recorder_start(recorder), 0);
+	ck_assert_int_eq(recorder_start(recorder, NULL), 0);
 	recorder_note_read(recorder, node(1, VIEW_RAW), 100);
 	ck_assert(recorder_stop(recorder));
-	ck_assert_int_eq(recorder_start(recorder), 0);
+	ck_assert_int_eq(recorder_start(recorder, NULL), 0);
 	expect_lines("");
 	recorder_note_read(recorder, node(0, VIEW_RAW), 1);
 	expect_lines("1 tensors a\n");
@@ -122,7 +122,7 @@ START_TEST(a_profile_comes_in_pieces)
 	uint32_t from = 0;
 	unsigned int count = 0;
 
-	ck_assert_int_eq(recorder_start(recorder), 0);
+	ck_assert_int_eq(recorder_start(recorder, NULL), 0);
 	for (uint32_t i = 0; i < 3; i++)
 		recorder_note_read(recorder, node(2 - i, VIEW_RAW), 1);
 	ck_assert(recorder_stop(recorder));
@@ -153,7 +153,7 @@ START_TEST(several_threads_note_at_once_while_it_starts_and_stops)
 	for (int i = 0; i < 20; i++) {
 		CLEANUP(strbuf_fini) struct strbuf text = { 0 };
 
-		ck_assert_int_eq(recorder_start(recorder), 0);
+		ck_assert_int_eq(recorder_start(recorder, NULL), 0);
 		(void)recorder_write(recorder, 0, SIZE_MAX, &text);
 		ck_assert_uint_le(recorder_count(recorder), 3);
 		ck_assert(recorder_stop(recorder));
