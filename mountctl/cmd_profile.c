@@ -72,27 +72,25 @@ static int ask(const struct daemon_peer *peer, const char *action, const char *f
 
 /* ---- record ---- */
 
-/* From the root on: who stops it may be in another directory. */
-static char *absolute_name(const char *file)
+/* What the recording is to be written to is looked at now: later the work is done. Its
+ * name from the root on is appended, as who stops it may be in another directory. */
+static int prepare_file(const char *file, struct strbuf *absolute)
 {
-	CLEANUP(free_ptr) char *cwd = *file == '/' ? NULL : get_current_dir_name();
-	char *name;
+	CLEANUP(free_ptr) char *cwd = NULL;
 
-	if (*file == '/')
-		return strdup(file);
-	return cwd && asprintf(&name, "%s/%s", cwd, file) >= 0 ? name : NULL;
-}
-
-/* What the recording is to be written to is looked at now: later the work is done. */
-static int prepare_file(const char *file, char **absolute)
-{
 	if (!file)
 		return 0;
-	*absolute = absolute_name(file);
-	if (!*absolute)
+	if (*file != '/') {
+		cwd = get_current_dir_name();
+		if (!cwd)
+			return text_error(file, "record", errno);
+		strbuf_addf(absolute, "%s/", cwd);
+	}
+	strbuf_add_str(absolute, file);
+	if (absolute->err < 0)
 		return text_error(file, "record", ENOMEM);
 	/* The daemon reads it as JSON. */
-	if (!utf8_is_valid(*absolute, strlen(*absolute))) {
+	if (!utf8_is_valid(absolute->data, absolute->len)) {
 		(void)text_error(file, "no UTF-8: name the file when the recording stops",
 				 0);
 		return -EINVAL;
@@ -105,13 +103,13 @@ static enum command_result record(const struct request *request)
 	CLEANUP(mounts_fini) struct mounts mounts = { 0 };
 	CLEANUP(daemon_peer_fini) struct daemon_peer peer = { 0 };
 	CLEANUP(strbuf_fini) struct strbuf line = { 0 };
+	CLEANUP(strbuf_fini) struct strbuf file = { 0 };
 	CLEANUP(free_ptr) char *absolute = NULL;
-	CLEANUP(free_ptr) char *file = NULL;
 	struct jsonw w;
 
 	if (find_daemon(request, &mounts, &absolute, &peer) < 0 ||
 	    prepare_file(request->file, &file) < 0 ||
-	    ask(&peer, "record", file, NULL) < 0)
+	    ask(&peer, "record", file.len > 0 ? file.data : NULL, NULL) < 0)
 		return COMMAND_FAILED;
 	if (request->json) {
 		jsonw_init(&w, &line);
