@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "advice.h"
 #include "backing.h"
@@ -17,6 +18,7 @@
 #include "recorder.h"
 #include "residency.h"
 #include "source_cache.h"
+#include "util/cachestat.h"
 #include "util/log.h"
 
 /* Bytes of tensors that are made resident ahead of their use. */
@@ -176,6 +178,30 @@ static void withdraw_predicted(void *context, struct node node)
 	prefetcher_withdraw(fs->prefetcher, node.index);
 }
 
+/* What the kernel has read of a clone stays in its own page cache, at first. */
+static enum predict_sight look_at_clone(int fd)
+{
+	struct cachestat stat;
+	struct stat st;
+	uint64_t bytes;
+
+	if (fstat(fd, &st) < 0 || cachestat_range(fd, 0, (uint64_t)st.st_size, &stat) < 0)
+		return PREDICT_UNREAD;
+	bytes = stat.cached * (uint64_t)sysconf(_SC_PAGESIZE);
+	return bytes >= (uint64_t)st.st_size / 4 * 3 ? PREDICT_READ : PREDICT_UNREAD;
+}
+
+static enum predict_sight look(void *context, struct node node)
+{
+	const struct weightfs *fs = context;
+	CLEANUP(close_fd) int fd = inodes_borrow(fs->inodes, node, BACKING_CLONE);
+
+	if (fd >= 0)
+		return look_at_clone(fd);
+	return inodes_state(fs->inodes, node) == INODE_READY ? PREDICT_UNSEEN
+							     : PREDICT_SEEN;
+}
+
 static bool is_mapped(void *context, struct node node)
 {
 	const struct weightfs *fs = context;
@@ -201,6 +227,7 @@ static int prepare_prediction(struct weightfs *fs)
 		.opens_are_uses = fs->options.backing == BACKING_RESIDENT,
 		.request = request_predicted,
 		.withdraw = withdraw_predicted,
+		.look = fs->clones ? look : NULL,
 		.is_mapped = is_mapped,
 		.context = fs,
 		.profile = fs->profile ? &fs->profile->order : NULL,

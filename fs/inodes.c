@@ -163,14 +163,14 @@ enum inode_state inodes_state(struct inodes *inodes, struct node node)
 	return state;
 }
 
-int inodes_borrow(struct inodes *inodes, struct node node)
+int inodes_borrow(struct inodes *inodes, struct node node, enum backing_choice choice)
 {
 	const struct inode *inode;
 	int r = -ENOENT;
 
 	(void)pthread_mutex_lock(&inodes->lock);
 	inode = inodes_find(inodes, node);
-	if (inode && inode->state == INODE_READY && inode->choice == BACKING_RESIDENT) {
+	if (inode && inode->state == INODE_READY && inode->choice == choice) {
 		r = fcntl(inode->file->fd, F_DUPFD_CLOEXEC, 0);
 		r = r < 0 ? -errno : r;
 	}

@@ -175,10 +175,11 @@ struct inodes_summary {
 
 void inodes_summarise(struct inodes *inodes, struct inodes_summary *summary);
 
-/* A descriptor of a resident file that is ready, to read from: it is not changed, and
- * lasts until the descriptor is closed, whatever becomes of the inode. Or -ENOENT, or
+/* A descriptor of a file of this backing that is ready, to read from: it is not changed,
+ * and lasts until the descriptor is closed, whatever becomes of the inode. Or -ENOENT, or
  * what dup(2) says. */
-MUST_CHECK int inodes_borrow(struct inodes *inodes, struct node node);
+MUST_CHECK int inodes_borrow(struct inodes *inodes, struct node node,
+			     enum backing_choice choice);
 
 /* Where a file is on its way. One that was asked for and is IDLE again could not be made.
  */

@@ -153,7 +153,8 @@ static int borrow_main_file(struct inodes *inodes, struct node node)
 	int fd = -1;
 
 	if (node.copy > 0)
-		fd = inodes_borrow(inodes, layout_tensor(node.view, node.index));
+		fd = inodes_borrow(inodes, layout_tensor(node.view, node.index),
+				   BACKING_RESIDENT);
 	return fd < 0 ? -1 : fd;
 }
 

@@ -110,7 +110,7 @@ static int borrow_file(const struct placing *p, struct node node)
 
 	while (inodes_state(inodes, node) == INODE_FILLING && !job_should_stop(p->job))
 		(void)nanosleep(&interval, NULL);
-	return inodes_borrow(inodes, node);
+	return inodes_borrow(inodes, node, BACKING_RESIDENT);
 }
 
 /* What fills no huge page has small ones, unless all pages are huge. */

@@ -147,7 +147,7 @@ static void look_at_resident(const struct weightfs *fs, struct look *look)
 			struct stat st;
 
 			node.copy = numa_mirror_file_at(&fs->mirror, j);
-			fd = inodes_borrow(fs->inodes, node);
+			fd = inodes_borrow(fs->inodes, node, BACKING_RESIDENT);
 			if (fd >= 0 && fstat(fd, &st) == 0)
 				look_at_file(look, fd, (uint64_t)st.st_size);
 		}

@@ -91,7 +91,8 @@ void predict_note_open(struct predict *p, struct node node)
 	struct trace *trace = &p->traces[node.index];
 	int expected = predict_take_expectation(trace);
 
-	if (expected == NOT_EXPECTED && !p->setup.opens_are_uses)
+	if (expected == NOT_EXPECTED && !p->setup.opens_are_uses &&
+	    (!p->setup.look || predict_bytes_of(p, node.index) < PREDICT_LEAST_BYTES))
 		return;
 	atomic_store_explicit(&trace->watched, true, memory_order_relaxed);
 	post(p, EVENT_OPENED, node, expected == PREDICTED);

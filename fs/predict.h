@@ -29,6 +29,13 @@
 
 struct predict;
 
+enum predict_sight {
+	PREDICT_SEEN,   /* by its READs, which are noted */
+	PREDICT_UNSEEN, /* by how long it is open */
+	PREDICT_UNREAD, /* by its pages in memory: most of it was not */
+	PREDICT_READ,   /* by its pages: most of it was */
+};
+
 struct predict_setup {
 	const struct model *model; /* outlives the predictor */
 	uint64_t readahead_bytes;  /* a single touch of a mapping reads so much */
@@ -48,6 +55,11 @@ struct predict_setup {
 
 	/* Calls off a request that is not begun. NULL: that cannot be. */
 	void (*withdraw)(void *context, struct node node);
+
+	/* How it is known whether a tensor that is open was read: asked of opens that
+	 * were not expected, too. NULL: expected ones are PREDICT_UNSEEN, others do not
+	 * tell. */
+	enum predict_sight (*look)(void *context, struct node node);
 
 	/* Whether a client still has a mapping of a tensor that it has closed. NULL: that
 	 * is not known. */

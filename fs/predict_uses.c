@@ -157,6 +157,11 @@ static void take_for_consumed(struct predict *p, struct node node)
 	trace->consumed_at = p->belief.time;
 }
 
+static enum predict_sight sight_of(const struct predict *p, struct node node)
+{
+	return p->setup.look ? p->setup.look(p->setup.context, node) : PREDICT_UNSEEN;
+}
+
 /* Those that have been open long enough to be read whole. They may still be: there are
  * loaders that keep all their mappings. */
 static void look_at_open(struct predict *p, uint64_t now)
@@ -165,8 +170,19 @@ static void look_at_open(struct predict *p, uint64_t now)
 		struct node node = p->watched[i - 1];
 		uint64_t open_ns = now - p->traces[node.index].opened_ns;
 
-		if (open_ns >= predict_bytes_of(p, node.index) / MOST_BYTES_PER_NS)
+		if (open_ns < predict_bytes_of(p, node.index) / MOST_BYTES_PER_NS)
+			continue;
+		switch (sight_of(p, node)) {
+		case PREDICT_SEEN:
+			forget_open(p, node.index);
+			break;
+		case PREDICT_UNREAD:
+			break;
+		case PREDICT_UNSEEN:
+		case PREDICT_READ:
 			take_for_consumed(p, node);
+			break;
+		}
 	}
 }
 

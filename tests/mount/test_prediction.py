@@ -1,10 +1,12 @@
 """What is used next is brought in ahead, in the order of the loader."""
 import random
+import time
 
 import pytest
 
 import mounting
 import pagecache
+import volumes
 import writers
 from mounting import status
 
@@ -107,3 +109,38 @@ def test_nothing_is_predicted_where_it_is_turned_off(mount, source):
                                    "backing_off": False, "recording": False}
     assert status(mounted)["options"]["prediction"] == "off"
     assert status(mounted)["resident"]["made"] == 0
+
+
+# ---- Clones ----
+
+def open_npy(mounted, name, nbytes):
+    with open(mounted / "npy" / (name.replace(".", "/") + ".npy"), "rb", buffering=0) as file:
+        return len(file.read(nbytes))
+
+
+@pytest.mark.parametrize("nbytes, follows", [(2 * SIZE, True), (4096, False)],
+                         ids=["reads all of each", "looks into each"])
+def test_a_loader_of_clones_is_followed_if_it_reads_them(mount, source, tmp_path, nbytes, follows):
+    """The kernel reads clones without a word to the daemon."""
+    try:
+        with volumes.Xfs(tmp_path, 640 * MIB) as xfs:
+            model = xfs.path / "model.safetensors"
+            model.write_bytes(source.read_bytes())
+            mounted = mount(model)
+            try:
+                if not status(mounted)["clone"]["available"]:
+                    pytest.skip("no clones: " + status(mounted)["clone"]["reason"])
+                for name in (name_of(layer, part) for layer in range(LAYERS) for part in PARTS):
+                    assert open_npy(mounted, name, nbytes) >= min(nbytes, SIZE)
+                    time.sleep(0.002)
+                sums = status(mounted)
+            finally:
+                mounted.stop()
+    except volumes.Xfs.Unavailable as error:
+        pytest.skip(str(error))
+    assert sums["clone"]["made"] > 0
+    if follows:
+        assert sums["prediction"]["hits"] > LAYERS * len(PARTS) / 2
+        assert sums["resident"]["made"] > LAYERS * len(PARTS) / 2
+    else:
+        assert sums["prediction"]["predicted"] == 0

@@ -226,7 +226,7 @@ static void expect_bytes(uint32_t tensor, uint16_t copy)
 {
 	const struct tensor *t = model_tensor(fs.served->model, tensor);
 	const struct source_file *file = served_tensor_file(fs.served, t);
-	int fd = inodes_borrow(fs.inodes, file_of(tensor, copy));
+	int fd = inodes_borrow(fs.inodes, file_of(tensor, copy), BACKING_RESIDENT);
 	uint8_t *bytes = malloc(t->nbytes + 1);
 
 	ck_assert_ptr_nonnull(bytes);

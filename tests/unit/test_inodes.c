@@ -155,14 +155,14 @@ START_TEST(a_file_that_was_borrowed_outlives_its_inode)
 	int fd;
 
 	start_resident(NO_LIMIT, 1);
-	ck_assert_int_eq(inodes_borrow(fake_inodes(), raw(1)), -ENOENT);
+	ck_assert_int_eq(inodes_borrow(fake_inodes(), raw(1), BACKING_RESIDENT), -ENOENT);
 	make_ready(raw(1));
-	ck_assert_int_eq(inodes_borrow(fake_inodes(), npy(1)), -ENOENT);
-	fd = inodes_borrow(fake_inodes(), raw(1));
+	ck_assert_int_eq(inodes_borrow(fake_inodes(), npy(1), BACKING_RESIDENT), -ENOENT);
+	fd = inodes_borrow(fake_inodes(), raw(1), BACKING_RESIDENT);
 	ck_assert_int_ge(fd, 0);
 	/* It does not count as open. */
 	ck_assert_int_eq(inodes_evict(fake_inodes(), raw(1)), 0);
-	ck_assert_int_eq(inodes_borrow(fake_inodes(), raw(1)), -ENOENT);
+	ck_assert_int_eq(inodes_borrow(fake_inodes(), raw(1), BACKING_RESIDENT), -ENOENT);
 	ck_assert_int_ge(fcntl(fd, F_GETFD), 0);
 	(void)close(fd);
 	fake_stop();

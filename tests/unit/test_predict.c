@@ -286,6 +286,59 @@ START_TEST(a_run_goes_on_where_predicted_tensors_are_mapped_and_closed)
 }
 END_TEST
 
+static enum predict_sight sight;
+
+static enum predict_sight look(void *context, struct node node)
+{
+	(void)context;
+	(void)node;
+	return sight;
+}
+
+/* As a kernel that reads files without asking: all that is seen are their pages. */
+static void open_some(enum predict_sight what)
+{
+	struct predict_setup setup = { .readahead_bytes = READAHEAD,
+				       .window_max = 256 * MIB,
+				       .request = note_request,
+				       .look = look };
+
+	start_alike(MOST, 32 * MIB, 256 * MIB);
+	predict_free(predict);
+	setup.model = model;
+	ck_assert_int_eq(predict_new(&setup, &predict), 0);
+	sight = what;
+	for (uint32_t i = 0; i < 5; i++) {
+		open_for_a_while(i);
+		predict_note_release(predict, tensor(i));
+		predict_drain(predict);
+	}
+}
+
+START_TEST(files_whose_pages_were_read_make_a_run)
+{
+	open_some(PREDICT_READ);
+	expect_asked(5, 8);
+	stop();
+}
+END_TEST
+
+START_TEST(files_whose_pages_were_not_read_predict_nothing_however_long_they_are_open)
+{
+	open_some(PREDICT_UNREAD);
+	ck_assert_uint_eq(asked_count, 0);
+	stop();
+}
+END_TEST
+
+START_TEST(files_whose_reads_are_seen_predict_nothing_by_being_open)
+{
+	open_some(PREDICT_SEEN);
+	ck_assert_uint_eq(asked_count, 0);
+	stop();
+}
+END_TEST
+
 START_TEST(opening_predicted_tensors_for_a_glance_ends_the_run)
 {
 	start_alike(MOST, 1024 * MIB, 8192 * MIB);
@@ -418,6 +471,11 @@ static TCase *predict_case(void)
 	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_are_opened_and_closed);
 	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_stay_open);
 	tcase_add_test(t, a_run_goes_on_where_predicted_tensors_are_mapped_and_closed);
+	tcase_add_test(t, files_whose_pages_were_read_make_a_run);
+	tcase_add_test(
+		t,
+		files_whose_pages_were_not_read_predict_nothing_however_long_they_are_open);
+	tcase_add_test(t, files_whose_reads_are_seen_predict_nothing_by_being_open);
 	tcase_add_test(t, opening_predicted_tensors_for_a_glance_ends_the_run);
 	tcase_add_test(t, where_opens_are_uses_a_run_begins_without_reads);
 	tcase_add_test(t, where_opens_are_uses_a_glance_is_none);
