@@ -494,6 +494,21 @@ static int check_first_part(const struct shard_part *part, const char *name,
 	return check_part(part, part, number, diag);
 }
 
+/* One file whose name says that it is one of several, and that is all that says so. */
+static void warn_of_number(struct served *served, const char *name)
+{
+	struct shard_name number;
+
+	if (!shard_name_parse(name, &number) || number.count < 2)
+		return;
+	model_warn(served->model, "its name says file %" PRIu32 " of %" PRIu32 "%s",
+		   number.number, number.count,
+		   is_split_format(served)
+			   ? ", but it has no key 'split.count' that says so"
+			   : ": the others are not shown: mount their directory or index "
+			     "to have all");
+}
+
 /* Adds the other files where the one that was parsed is the first of several. */
 static int load_other_parts(struct served *served, uint32_t file_index, struct diag *diag)
 {
@@ -503,12 +518,7 @@ static int load_other_parts(struct served *served, uint32_t file_index, struct d
 	int r;
 
 	if (!part.has_count || part.count < 2) {
-		if (is_split_format(served) && shard_name_parse(name, &number) &&
-		    number.count > 1)
-			model_warn(served->model,
-				   "its name says file %" PRIu32 " of %" PRIu32
-				   ", but it has no key 'split.count' that says so",
-				   number.number, number.count);
+		warn_of_number(served, name);
 		return 0;
 	}
 	r = check_first_part(&part, name, &number, diag);
