@@ -23,8 +23,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to give up 
 
 @pytest.fixture
 def source(tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    mounting.let_others_in(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(writers.safetensors([("w", "U8", [SIZE], bytes(SIZE))]))
     path.chmod(0o644)

@@ -268,8 +268,7 @@ SCRIPT = """weightfs "$SOURCE" "$MNT" -o numa=mirror 2> "$OUT/log" &&
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 def test_an_ordinary_user_has_the_trees(source, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2], source.parent):
-        folder.chmod(0o755)
+    mounting.let_others_in(tmp_path, source.parent)
     point, out = tmp_path / "mnt", tmp_path / "out"
     for folder in (point, out):
         folder.mkdir()

@@ -198,8 +198,7 @@ umount -l "$node" && rmdir "$node"
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to give up privileges")
 def test_another_users_daemon_does_not_choose_what_root_writes(tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    mounting.let_others_in(tmp_path)
     folder = tmp_path / "user"
     (folder / "mnt").mkdir(parents=True)
     for path in (folder, folder / "mnt"):

@@ -449,8 +449,7 @@ mountctl umount "$MNT"
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to give up privileges")
 def test_an_ordinary_user_has_little_read_ahead_and_is_pushed_to(tmp_path, source, data):
-    for folder in (tmp_path, *tmp_path.parents[:2], source.parent):
-        folder.chmod(0o755)
+    mounting.let_others_in(tmp_path, source.parent)
     mnt, out = tmp_path / "mnt", tmp_path / "status.json"
     mnt.mkdir()
     out.touch()

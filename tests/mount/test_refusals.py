@@ -39,8 +39,7 @@ class Outcome:
 @pytest.fixture
 def outcome(tmp_path):
     """outcome(command, ...): mounts, reads and unmounts by a command that gives up rights."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    mounting.let_others_in(tmp_path)
     source, mnt, out = (tmp_path / name for name in ("model.safetensors", "mnt", "out"))
     source.write_bytes(writers.safetensors([("w", "U8", [len(DATA)], DATA)]))
     source.chmod(0o644)
